@@ -1,0 +1,275 @@
+//! All computation is one shape: a job has rounds, a round has units, a unit is a deterministic function
+//! `unit(job, round, index, state) -> partial`, and a fold `fold(state, partials in index order) -> state` closes
+//! the round. How a job is cut depends on the data and the spec alone, never on the cluster.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::Digest,
+    merge::{self, Merge},
+    param::Params,
+    split::Split,
+};
+
+/// The kind of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// The target is a number.
+    Regression,
+    /// The target is one of several classes.
+    Classification,
+}
+
+/// How a job is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Plan {
+    /// How many rounds there are at most: a fold may say that the job is finished earlier.
+    pub rounds: u32,
+    /// How many units each round has.
+    pub units: u32,
+    /// Whether a round ends with a fold. Without one the job has one round, and its partials are its result.
+    pub fold: bool,
+}
+
+impl Plan {
+    /// One unit a round: the work is sequential, or too small to be shared out.
+    pub fn sequential(rounds: u32) -> Self {
+        Self { rounds: rounds.max(1), units: 1, fold: true }
+    }
+
+    /// `rounds` rounds over all rows, in units of neighbouring chunks with about `rows_per_unit` rows each.
+    pub fn over_chunks(rounds: u32, rows: u64, chunks: usize, rows_per_unit: u64) -> Self {
+        let units = rows.div_ceil(rows_per_unit.max(1)).clamp(1, (chunks as u64).max(1));
+        Self { rounds: rounds.max(1), units: units as u32, fold: true }
+    }
+
+    /// The share of `count` things, in order, that falls to the unit `index`.
+    pub fn share(&self, index: u32, count: usize) -> core::ops::Range<usize> {
+        let at = |i: u32| (i as u128 * count as u128 / u128::from(self.units.max(1))) as usize;
+        at(index)..at(index + 1)
+    }
+}
+
+/// What is learned, from which columns of which dataset.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Problem {
+    /// Regression or classification.
+    pub task: Task,
+    /// The dataset's id.
+    pub dataset: Digest,
+    /// The column to predict.
+    pub target: String,
+    /// The columns to predict it from, in the dataset's order.
+    pub features: Vec<String>,
+}
+
+/// What a job does. Blobs are named by digest, so that equal work has equal inputs.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Statistics of the training rows, from which every model's preprocessing is made.
+    Prepare {
+        /// What is learned.
+        problem: Problem,
+        /// Which rows are for training.
+        split: Split,
+        /// Chooses the sample of rows.
+        seed: u64,
+    },
+    /// A model.
+    Fit {
+        /// What is learned.
+        problem: Problem,
+        /// Which rows are for training.
+        split: Split,
+        /// The result of the `Prepare` job of the same split.
+        prepared: Digest,
+        /// The kind of model.
+        kind: String,
+        /// Its parameters, complete.
+        params: Params,
+        /// The source of everything random in it.
+        seed: u64,
+    },
+    /// The quality of a model, or of the models of all folds together, on the rows each did not learn from.
+    Evaluate {
+        /// What was learned.
+        problem: Problem,
+        /// A model and the split that it was trained with; several for cross-validation.
+        models: Vec<(Digest, Split)>,
+    },
+    /// The predictions of a model for every row of a dataset.
+    Predict {
+        /// The model: the result of a `Fit` job.
+        model: Digest,
+        /// The dataset's id.
+        dataset: Digest,
+    },
+}
+
+impl Work {
+    /// The dataset that the job reads.
+    pub fn dataset(&self) -> Digest {
+        match self {
+            Self::Prepare { problem, .. } | Self::Fit { problem, .. } | Self::Evaluate { problem, .. } => {
+                problem.dataset
+            }
+            Self::Predict { dataset, .. } => *dataset,
+        }
+    }
+
+    /// The blobs that the job reads, beside the dataset's chunks.
+    pub fn blobs(&self) -> Vec<Digest> {
+        match self {
+            Self::Prepare { .. } => Vec::new(),
+            Self::Fit { prepared, .. } => alloc::vec![*prepared],
+            Self::Evaluate { models, .. } => models.iter().map(|(model, _)| *model).collect(),
+            Self::Predict { model, .. } => alloc::vec![*model],
+        }
+    }
+}
+
+/// A job, as it was asked for. It never changes.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The training that it is part of; none for a prediction.
+    pub parent: Option<Digest>,
+    /// What it is to its parent: `prepare/0`, `fit/2/0`, `evaluate/2`, or `predict`.
+    pub role: String,
+    /// What it does.
+    pub work: Work,
+    /// How it is cut.
+    pub plan: Plan,
+}
+
+impl JobSpec {
+    /// The job's id: that of the child with this role, or the digest of the whole spec.
+    pub fn id(&self) -> Digest {
+        match &self.parent {
+            Some(parent) => parent.child(&self.role),
+            None => Digest::of_value(self),
+        }
+    }
+}
+
+/// How far a job has come: which round it is in, the state that the round began with, and the units done in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The round that is being computed; the plan's number of rounds when the job is finished.
+    pub round: u32,
+    /// The result of the last fold; none before the first.
+    pub state: Option<Digest>,
+    /// The partials of this round, by unit.
+    pub units: BTreeMap<u32, Digest>,
+}
+
+impl Progress {
+    /// Whether nothing is left to do.
+    pub fn is_finished(&self, plan: &Plan) -> bool {
+        self.round >= plan.rounds || !plan.fold && self.units.len() as u64 >= u64::from(plan.units)
+    }
+
+    /// Whether all units of the round are done and only the fold is left.
+    pub fn is_foldable(&self, plan: &Plan) -> bool {
+        plan.fold && self.round < plan.rounds && self.units.len() as u64 >= u64::from(plan.units)
+    }
+
+    /// How much of the job is done, in thousandths.
+    pub fn permille(&self, plan: &Plan) -> u32 {
+        if self.is_finished(plan) {
+            return 1000;
+        }
+        let (rounds, units) = (u64::from(plan.rounds.max(1)), u64::from(plan.units.max(1)));
+        let done = u64::from(self.round) * units + self.units.len() as u64;
+        (done * 1000 / (rounds * units)).min(999) as u32
+    }
+}
+
+impl Merge for Progress {
+    /// The greater round wins; in the same round the finished units unite, so that the work of both sides of a
+    /// partition counts. Two different states of one round cannot be, as a fold is a function; should corruption
+    /// bring one about, the greater digest wins everywhere ([`Progress::diverges`] tells).
+    fn merge(&mut self, other: Self) -> bool {
+        match (self.round, self.state).cmp(&(other.round, other.state)) {
+            Ordering::Less => {
+                *self = other;
+                true
+            }
+            Ordering::Equal => {
+                let mut learned = false;
+                for (unit, partial) in other.units {
+                    learned |= match self.units.get_mut(&unit) {
+                        Some(mine) => merge::greatest(mine, partial),
+                        None => self.units.insert(unit, partial).is_none(),
+                    };
+                }
+                learned
+            }
+            Ordering::Greater => false,
+        }
+    }
+}
+
+impl Progress {
+    /// Whether two copies contradict each other: an alarm, for it means corruption or a unit that is no function.
+    pub fn diverges(&self, other: &Self) -> bool {
+        let same_round = self.round == other.round;
+        same_round && (self.state != other.state || self.units.iter().any(|(u, p)| other.units.get(u).is_some_and(|o| o != p)))
+    }
+}
+
+/// What a job record holds: the spec, how far it has come, and why it failed if it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// What was asked for.
+    pub spec: JobSpec,
+    /// A greater one is served first.
+    pub priority: i32,
+    /// How far it has come.
+    pub progress: Progress,
+    /// Why it cannot be finished: what a unit said of its input.
+    pub failure: Option<String>,
+    /// How many times its owner was asked to stop (odd: stopped) or to go on.
+    pub stops: u64,
+}
+
+impl Job {
+    /// A job of which nothing is done yet.
+    pub fn new(spec: JobSpec, priority: i32) -> Self {
+        Self { spec, priority, progress: Progress::default(), failure: None, stops: 0 }
+    }
+
+    /// Whether there is nothing left to do and the result is there.
+    pub fn is_finished(&self) -> bool {
+        self.progress.is_finished(&self.spec.plan)
+    }
+
+    /// Whether it waits for a worker.
+    pub fn is_open(&self) -> bool {
+        !self.is_finished() && self.failure.is_none() && self.stops.is_multiple_of(2)
+    }
+
+    /// The result: the last state of a finished job that folds.
+    pub fn result(&self) -> Option<Digest> {
+        if self.is_finished() && self.spec.plan.fold { self.progress.state } else { None }
+    }
+}
+
+impl Merge for Job {
+    fn merge(&mut self, other: Self) -> bool {
+        let mut learned = self.progress.merge(other.progress);
+        learned |= merge::greatest(&mut self.priority, other.priority);
+        learned |= merge::greatest(&mut self.stops, other.stops);
+        if let Some(theirs) = other.failure
+            && self.failure.as_ref().is_none_or(|mine| theirs < *mine)
+        {
+            self.failure = Some(theirs);
+            learned = true;
+        }
+        learned
+    }
+}

@@ -1,0 +1,31 @@
+//! The brain of DML, pure: no clock, socket, file, thread or dice.
+//!
+//! What the cluster shares is a value that merges ([`record`]); what it computes is a pure function of
+//! content-hashed inputs ([`job`]). A db node's whole behaviour is one value, [`node::Node`]: events and the time go
+//! in, effects come out. It is `no_std`, so that purity is checked by the compiler.
+#![no_std]
+
+extern crate alloc;
+
+pub mod dataset;
+pub mod id;
+pub mod job;
+pub mod lease;
+pub mod merge;
+pub mod node;
+pub mod param;
+pub mod record;
+pub mod rng;
+pub mod schedule;
+pub mod split;
+pub mod training;
+
+pub use dataset::{Chunk, Column, ColumnType, Dataset, Summary};
+pub use id::Digest;
+pub use job::{Job, JobSpec, Plan, Progress, Task, Work};
+pub use merge::Merge;
+pub use node::Node;
+pub use param::{Params, Value};
+pub use record::{Body, Kind, Record};
+pub use split::Split;
+pub use training::{ModelSpec, Training, TrainingSpec, Validation};
