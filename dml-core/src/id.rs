@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// The least digest: where a range over digests begins.
+    pub const MIN: Self = Self([0; 32]);
+
     /// The name of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())

@@ -218,7 +218,9 @@ impl Progress {
     /// Whether two copies contradict each other: an alarm, for it means corruption or a unit that is no function.
     pub fn diverges(&self, other: &Self) -> bool {
         let same_round = self.round == other.round;
-        same_round && (self.state != other.state || self.units.iter().any(|(u, p)| other.units.get(u).is_some_and(|o| o != p)))
+        same_round
+            && (self.state != other.state
+                || self.units.iter().any(|(u, p)| other.units.get(u).is_some_and(|o| o != p)))
     }
 }
 
@@ -227,20 +229,16 @@ impl Progress {
 pub struct Job {
     /// What was asked for.
     pub spec: JobSpec,
-    /// A greater one is served first.
-    pub priority: i32,
     /// How far it has come.
     pub progress: Progress,
     /// Why it cannot be finished: what a unit said of its input.
     pub failure: Option<String>,
-    /// How many times its owner was asked to stop (odd: stopped) or to go on.
-    pub stops: u64,
 }
 
 impl Job {
     /// A job of which nothing is done yet.
-    pub fn new(spec: JobSpec, priority: i32) -> Self {
-        Self { spec, priority, progress: Progress::default(), failure: None, stops: 0 }
+    pub fn new(spec: JobSpec) -> Self {
+        Self { spec, progress: Progress::default(), failure: None }
     }
 
     /// Whether there is nothing left to do and the result is there.
@@ -248,9 +246,9 @@ impl Job {
         self.progress.is_finished(&self.spec.plan)
     }
 
-    /// Whether it waits for a worker.
+    /// Whether there is work left in it.
     pub fn is_open(&self) -> bool {
-        !self.is_finished() && self.failure.is_none() && self.stops.is_multiple_of(2)
+        !self.is_finished() && self.failure.is_none()
     }
 
     /// The result: the last state of a finished job that folds.
@@ -262,8 +260,6 @@ impl Job {
 impl Merge for Job {
     fn merge(&mut self, other: Self) -> bool {
         let mut learned = self.progress.merge(other.progress);
-        learned |= merge::greatest(&mut self.priority, other.priority);
-        learned |= merge::greatest(&mut self.stops, other.stops);
         if let Some(theirs) = other.failure
             && self.failure.as_ref().is_none_or(|mine| theirs < *mine)
         {
@@ -271,5 +267,71 @@ impl Merge for Job {
             learned = true;
         }
         learned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn progress() -> impl Strategy<Value = Progress> {
+        let digest = (0u8..4).prop_map(|n| Digest::of(&[n]));
+        let units = proptest::collection::btree_map(0u32..4, digest.clone(), 0..4);
+        (0u32..3, proptest::option::of(digest), units).prop_map(|(round, state, units)| Progress {
+            round,
+            state,
+            units,
+        })
+    }
+
+    fn merged(mut a: Progress, b: Progress) -> Progress {
+        a.merge(b);
+        a
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_a_join(a in progress(), b in progress(), c in progress()) {
+            prop_assert_eq!(merged(a.clone(), b.clone()), merged(b.clone(), a.clone()));
+            prop_assert_eq!(merged(merged(a.clone(), b.clone()), c.clone()), merged(a.clone(), merged(b, c)));
+            prop_assert_eq!(merged(a.clone(), a.clone()), a);
+        }
+
+        #[test]
+        fn merge_says_whether_it_learned(a in progress(), b in progress()) {
+            let mut c = a.clone();
+            prop_assert_eq!(c.merge(b), c != a);
+        }
+
+        #[test]
+        fn shares_cover_everything_once(units in 1u32..50, count in 0usize..200) {
+            let plan = Plan { rounds: 1, units, fold: true };
+            let all: Vec<usize> = (0..units).flat_map(|index| plan.share(index, count)).collect();
+            prop_assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn work_of_both_sides_of_a_partition_unites() {
+        let at = |round, units: &[u32]| Progress {
+            round,
+            state: Some(Digest::of(&[round as u8])),
+            units: units.iter().map(|&u| (u, Digest::of(&[u as u8, 1]))).collect(),
+        };
+        assert_eq!(merged(at(3, &[0, 1]), at(3, &[1, 2])), at(3, &[0, 1, 2]));
+        assert_eq!(merged(at(3, &[0, 1, 2]), at(4, &[])), at(4, &[]));
+        assert!(!at(3, &[0, 1]).diverges(&at(3, &[1, 2])));
+    }
+
+    #[test]
+    fn permille_reaches_the_whole_only_when_finished() {
+        let plan = Plan { rounds: 2, units: 2, fold: true };
+        let mut progress = Progress::default();
+        assert_eq!(progress.permille(&plan), 0);
+        progress.units.insert(0, Digest::of(b"p"));
+        assert_eq!(progress.permille(&plan), 250);
+        progress = Progress { round: 2, ..Progress::default() };
+        assert_eq!(progress.permille(&plan), 1000);
     }
 }

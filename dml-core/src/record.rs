@@ -1,1 +1,305 @@
-//! record
+//! What db nodes store and share: records, each a value that merges, under the id of what it describes.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dataset::Dataset,
+    id::Digest,
+    job::{Job, Work},
+    merge::{self, Merge},
+    training::Training,
+};
+
+/// What a record describes, as users list it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A table.
+    Dataset,
+    /// A training.
+    Training,
+    /// A fitted model: the finished fit job that a training keeps.
+    Model,
+    /// A batch prediction.
+    Prediction,
+    /// Any other job.
+    Job,
+}
+
+impl Kind {
+    /// The word for it in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dataset => "dataset",
+            Self::Training => "training",
+            Self::Model => "model",
+            Self::Prediction => "prediction",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// The content of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// A table.
+    Dataset(Dataset),
+    /// A training.
+    Training(Training),
+    /// A job: a child of a training, or a batch prediction.
+    Job(Job),
+}
+
+impl Body {
+    /// The id under which this is stored.
+    pub fn id(&self) -> Digest {
+        match self {
+            Self::Dataset(dataset) => dataset.id(),
+            Self::Training(training) => training.spec.id(),
+            Self::Job(job) => job.spec.id(),
+        }
+    }
+
+    /// What it is to users; whether a fit is the model that is kept, only its parent can tell.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Dataset(_) => Kind::Dataset,
+            Self::Training(_) => Kind::Training,
+            Self::Job(job) => match job.spec.work {
+                Work::Predict { .. } => Kind::Prediction,
+                Work::Prepare { .. } | Work::Fit { .. } | Work::Evaluate { .. } => Kind::Job,
+            },
+        }
+    }
+
+    /// The blobs without which it means nothing.
+    pub fn blobs(&self) -> Vec<Digest> {
+        match self {
+            Self::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
+            Self::Training(_) => Vec::new(),
+            Self::Job(job) => {
+                let mut blobs = job.spec.work.blobs();
+                blobs.extend(job.progress.state);
+                blobs.extend(job.progress.units.values());
+                blobs
+            }
+        }
+    }
+}
+
+/// The names that people gave something, each with the time of the first naming (milliseconds since 1970). Times are
+/// for people: nothing is decided by them but which of two things of one name is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Names(pub BTreeMap<String, u64>);
+
+impl Names {
+    /// The name given last.
+    pub fn latest(&self) -> Option<&str> {
+        self.0.iter().max_by_key(|(name, at)| (**at, *name)).map(|(name, _)| name.as_str())
+    }
+
+    /// When the first name was given.
+    pub fn since(&self) -> u64 {
+        self.0.values().copied().min().unwrap_or(0)
+    }
+}
+
+impl Merge for Names {
+    /// Names unite; of two times of one name the earlier stays.
+    fn merge(&mut self, other: Self) -> bool {
+        let mut learned = false;
+        for (name, at) in other.0 {
+            learned |= match self.0.get_mut(&name) {
+                Some(mine) => merge::least(mine, at),
+                None => self.0.insert(name, at).is_none(),
+            };
+        }
+        learned
+    }
+}
+
+/// A stored record.
+///
+/// `life` counts creations and deletions in turn: odd while the thing exists, even when it is deleted; the greater
+/// count wins a merge. So a deletion wins over every copy that it has seen, an old replica cannot bring the thing back,
+/// and its owner can. (A causal-length set; Yu, Rostad 2020, "A low-cost set CRDT based on causal lengths".)
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this format.
+    pub v: u8,
+    /// Creations and deletions so far.
+    pub life: u64,
+    /// The names that people gave it.
+    pub names: Names,
+    /// The content; none when it is deleted.
+    pub body: Option<Body>,
+}
+
+/// The version of the record format that this code writes.
+pub const VERSION: u8 = 1;
+
+impl Record {
+    /// A record of something new.
+    pub fn new(body: Body) -> Self {
+        Self { v: VERSION, life: 1, names: Names::default(), body: Some(body) }
+    }
+
+    /// Deletes the thing, if it exists.
+    pub fn delete(&mut self) {
+        if self.body.take().is_some() {
+            self.life += 1;
+            self.names = Names::default();
+        }
+    }
+
+    /// The bytes that are stored and sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("records have string keys and finite numbers")
+    }
+
+    /// Reads what [`Record::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotARecord> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|_| NotARecord::Unreadable)?;
+        match record.v {
+            VERSION => Ok(record),
+            newer => Err(NotARecord::Version(newer)),
+        }
+    }
+}
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotARecord {
+    /// They do not parse.
+    #[error("these bytes are not a record")]
+    Unreadable,
+    /// Another version wrote them.
+    #[error("this record has version {0}, and this program reads version {VERSION}: use a newer program")]
+    Version(u8),
+}
+
+impl Merge for Record {
+    fn merge(&mut self, other: Self) -> bool {
+        match self.life.cmp(&other.life) {
+            Ordering::Less => {
+                *self = other;
+                true
+            }
+            Ordering::Greater => false,
+            Ordering::Equal => {
+                let learned = self.names.merge(other.names);
+                match (&mut self.body, other.body) {
+                    (Some(Body::Training(mine)), Some(Body::Training(theirs))) => {
+                        mine.merge(theirs) || learned
+                    }
+                    (Some(Body::Job(mine)), Some(Body::Job(theirs))) => mine.merge(theirs) || learned,
+                    // Datasets never change, and an id names one kind of thing.
+                    _ => learned,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::{JobSpec, Plan, Progress},
+        split::Split,
+    };
+    use alloc::{string::ToString, vec};
+    use proptest::prelude::*;
+
+    fn job() -> Job {
+        let work = Work::Predict { model: Digest::of(b"model"), dataset: Digest::of(b"data") };
+        Job::new(JobSpec {
+            parent: None,
+            role: "predict".into(),
+            work,
+            plan: Plan { rounds: 1, units: 4, fold: false },
+        })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let units = proptest::collection::btree_map(0u32..4, (0u8..3).prop_map(|n| Digest::of(&[n])), 0..4);
+        let names = proptest::collection::btree_map("[ab]", 0u64..3, 0..3);
+        let failure = proptest::option::of("[xy]");
+        (1u64..5, units, names, failure).prop_map(|(life, units, names, failure)| {
+            let progress = Progress { units, ..Progress::default() };
+            let body = Body::Job(Job { progress, failure, ..job() });
+            let mut record = Record { life: life / 2 * 2 + 1, names: Names(names), ..Record::new(body) };
+            if life.is_multiple_of(2) {
+                record.delete();
+            }
+            record
+        })
+    }
+
+    fn merged(mut a: Record, b: Record) -> Record {
+        a.merge(b);
+        a
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_a_join(a in record(), b in record(), c in record()) {
+            prop_assert_eq!(merged(a.clone(), b.clone()), merged(b.clone(), a.clone()));
+            prop_assert_eq!(merged(merged(a.clone(), b.clone()), c.clone()), merged(a.clone(), merged(b, c)));
+            prop_assert_eq!(merged(a.clone(), a.clone()), a);
+        }
+
+        #[test]
+        fn bytes_round_trip(a in record()) {
+            prop_assert_eq!(Record::from_bytes(&a.to_bytes()), Ok(a));
+        }
+    }
+
+    #[test]
+    fn a_deleted_thing_stays_deleted_until_it_is_made_again() {
+        let old = Record::new(Body::Job(job()));
+        let mut deleted = old.clone();
+        deleted.delete();
+        assert_eq!(merged(deleted.clone(), old.clone()).body, None);
+        let again = Record { life: deleted.life + 1, ..old };
+        assert_eq!(merged(deleted, again.clone()), again);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let bytes = Record { v: 9, ..Record::new(Body::Job(job())) }.to_bytes();
+        assert_eq!(Record::from_bytes(&bytes), Err(NotARecord::Version(9)));
+        assert_eq!(Record::from_bytes(b"{"), Err(NotARecord::Unreadable));
+    }
+
+    #[test]
+    fn the_format_is_golden() {
+        let mut job = job();
+        job.progress.units.insert(2, Digest::of(b"p"));
+        job.spec.work = Work::Evaluate {
+            problem: crate::job::Problem {
+                task: crate::job::Task::Regression,
+                dataset: Digest::of(b"d"),
+                target: "y".into(),
+                features: vec!["x".into()],
+            },
+            models: vec![(Digest::of(b"m"), Split::Holdout { seed: 3, fraction: 0.25 })],
+        };
+        let bytes = Record::new(Body::Job(job)).to_bytes();
+        assert_eq!(core::str::from_utf8(&bytes).map(ToString::to_string), Ok(GOLDEN.to_string()));
+    }
+
+    const GOLDEN: &str = concat!(
+        r#"{"v":1,"life":1,"names":{},"body":{"job":{"spec":{"parent":null,"role":"predict","work":{""#,
+        r#"evaluate":{"problem":{"task":"regression","dataset":"d5ede538f628f687e5e0422c7755b503653de"#,
+        r#"2dcd7053ca8791afa5d4787d843","target":"y","features":["x"]},"models":[["83d9dab06011479163"#,
+        r#"c7c4d5fa735f911bac86729f56aaa115b7eed2eb66e022",{"holdout":{"seed":3,"fraction":0.25}}]]}}"#,
+        r#","plan":{"rounds":1,"units":4,"fold":false}},"progress":{"round":0,"state":null,"units":{""#,
+        r#"2":"73f291693e31fe77be7bfb78ebc9042b2e2c437c87eca0c122e0e8a0bbfbe625"}},"failure":null}}}"#,
+    );
+}

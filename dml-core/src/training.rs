@@ -1,1 +1,275 @@
-//! training
+//! A training: several models from one table. It is the parent record of the jobs that make them; [`reconcile`] says
+//! which children are missing. Repeating it changes nothing, for a child's name follows from its parent and role.
+
+use alloc::{format, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::Digest,
+    job::{Job, JobSpec, Plan, Problem, Work},
+    merge::{self, Merge},
+    param::Params,
+    rng,
+    split::Split,
+};
+
+/// One of the models asked for.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// Its kind.
+    pub kind: String,
+    /// Its parameters, complete.
+    pub params: Params,
+    /// How its fit is cut.
+    pub plan: Plan,
+}
+
+/// How the models are judged.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// By this part of the rows, kept from training.
+    Holdout(f64),
+    /// By each of so many parts of the rows in turn; the model that is kept learns from all rows.
+    Folds(u32),
+}
+
+/// What was asked for. It never changes, and the training's id is its digest.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct TrainingSpec {
+    /// What is learned.
+    pub problem: Problem,
+    /// The models to train.
+    pub models: Vec<ModelSpec>,
+    /// How they are judged.
+    pub validation: Validation,
+    /// The source of everything random.
+    pub seed: u64,
+    /// How the preparation is cut.
+    pub prepare: Plan,
+    /// How an evaluation is cut.
+    pub evaluate: Plan,
+}
+
+/// The uses of a training's seed.
+const SPLIT: u64 = 0;
+const SAMPLE: u64 = 1;
+const FIT: u64 = 2;
+
+impl TrainingSpec {
+    /// The training's id.
+    pub fn id(&self) -> Digest {
+        Digest::of_value(self)
+    }
+
+    /// The splits that models are fitted on; the last one's models are kept.
+    pub fn splits(&self) -> Vec<Split> {
+        let seed = rng::draw(self.seed, SPLIT);
+        match self.validation {
+            Validation::Holdout(fraction) => alloc::vec![Split::Holdout { seed, fraction }],
+            Validation::Folds(folds) => {
+                let folds = (0..folds).map(|fold| Split::Fold { seed, folds, fold });
+                folds.chain([Split::All]).collect()
+            }
+        }
+    }
+
+    /// The splits by which models are judged.
+    fn judged(&self) -> usize {
+        match self.validation {
+            Validation::Holdout(_) => 1,
+            Validation::Folds(folds) => folds as usize,
+        }
+    }
+
+    fn prepare_role(split: usize) -> String {
+        format!("prepare/{split}")
+    }
+
+    fn fit_role(model: usize, split: usize) -> String {
+        format!("fit/{model}/{split}")
+    }
+
+    fn evaluate_role(model: usize) -> String {
+        format!("evaluate/{model}")
+    }
+
+    /// The id of the model that is kept: that of the job which fits it.
+    pub fn model_id(&self, training: Digest, model: usize) -> Digest {
+        training.child(&Self::fit_role(model, self.splits().len() - 1))
+    }
+
+    /// The ids of all jobs behind one model, preparation included: folds first, the evaluation last.
+    pub fn jobs_of(&self, training: Digest, model: usize) -> Vec<Digest> {
+        let splits = 0..self.splits().len();
+        let prepare = splits.clone().map(Self::prepare_role);
+        let fit = splits.map(|split| Self::fit_role(model, split));
+        prepare.chain(fit).chain([Self::evaluate_role(model)]).map(|role| training.child(&role)).collect()
+    }
+
+    /// What each model is called within its training: its kind, with a number if there are several of the kind.
+    pub fn model_names(&self) -> Vec<String> {
+        let kind = |m: usize| self.models[m].kind.as_str();
+        let nth = |m: usize| (0..=m).filter(|earlier| kind(*earlier) == kind(m)).count();
+        (0..self.models.len())
+            .map(|m| if nth(m) == 1 { kind(m).into() } else { format!("{}-{}", kind(m), nth(m)) })
+            .collect()
+    }
+
+    /// The id of the job that judges a model.
+    pub fn evaluation_id(&self, training: Digest, model: usize) -> Digest {
+        training.child(&Self::evaluate_role(model))
+    }
+}
+
+/// What a training record holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// What was asked for.
+    pub spec: TrainingSpec,
+    /// A greater one is served first.
+    pub priority: i32,
+    /// How many times it was cancelled or taken up again, in turn: odd when it is cancelled.
+    pub stops: u64,
+}
+
+impl Training {
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        !self.stops.is_multiple_of(2)
+    }
+}
+
+impl Merge for Training {
+    fn merge(&mut self, other: Self) -> bool {
+        let learned = merge::greatest(&mut self.priority, other.priority);
+        merge::greatest(&mut self.stops, other.stops) || learned
+    }
+}
+
+/// The jobs that this training needs now and that are not there.
+pub fn reconcile<'a>(spec: &TrainingSpec, job: impl Fn(&Digest) -> Option<&'a Job>) -> Vec<JobSpec> {
+    let id = spec.id();
+    let splits = spec.splits();
+    let result = |role: &str| job(&id.child(role)).and_then(Job::result);
+    let mut missing = Vec::new();
+    let mut want = |role: String, plan: Plan, work: Work| {
+        if job(&id.child(&role)).is_none() {
+            missing.push(JobSpec { parent: Some(id), role, work, plan });
+        }
+    };
+    for (s, &split) in splits.iter().enumerate() {
+        let role = TrainingSpec::prepare_role(s);
+        let prepared = result(&role);
+        let seed = rng::draw(spec.seed, SAMPLE);
+        want(role, spec.prepare, Work::Prepare { problem: spec.problem.clone(), split, seed });
+        let Some(prepared) = prepared else { continue };
+        for (m, model) in spec.models.iter().enumerate() {
+            let work = Work::Fit {
+                problem: spec.problem.clone(),
+                split,
+                prepared,
+                kind: model.kind.clone(),
+                params: model.params.clone(),
+                seed: rng::draw(spec.seed, FIT),
+            };
+            want(TrainingSpec::fit_role(m, s), model.plan, work);
+        }
+    }
+    for m in 0..spec.models.len() {
+        let judged = &splits[..spec.judged()];
+        let models = judged
+            .iter()
+            .enumerate()
+            .map(|(s, &split)| Some((result(&TrainingSpec::fit_role(m, s))?, split)));
+        if let Some(models) = models.collect::<Option<Vec<_>>>() {
+            let work = Work::Evaluate { problem: spec.problem.clone(), models };
+            want(TrainingSpec::evaluate_role(m), spec.evaluate, work);
+        }
+    }
+    missing
+}
+
+/// Where a training or a model of it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing of it is being computed yet.
+    Queued,
+    /// It is being computed.
+    Running,
+    /// It is finished.
+    Succeeded,
+    /// It cannot be finished.
+    Failed,
+    /// Its owner stopped it.
+    Cancelled,
+}
+
+impl State {
+    /// Whether it will not change by itself any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// How one model of a training stands: a summary of its jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelStatus {
+    /// Queued, running, finished ...
+    pub state: State,
+    /// How much is done, in thousandths.
+    pub permille: u32,
+    /// The model's bytes, when they are there.
+    pub model: Option<Digest>,
+    /// The evaluation's result, when it is there.
+    pub report: Option<Digest>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The share of a model's progress that its preparation, its fits and its evaluation make up.
+const WEIGHTS: [u32; 3] = [1, 8, 1];
+
+impl Training {
+    /// How the model number `model` stands.
+    pub fn model_status<'a>(&self, model: usize, job: impl Fn(&Digest) -> Option<&'a Job>) -> ModelStatus {
+        let id = self.spec.id();
+        let ids = self.spec.jobs_of(id, model);
+        let splits = self.spec.splits().len();
+        let permille = |ids: &[Digest]| {
+            let done =
+                ids.iter().filter_map(&job).map(|job| job.progress.permille(&job.spec.plan)).sum::<u32>();
+            done / ids.len() as u32
+        };
+        let (prepare, rest) = ids.split_at(splits);
+        let (fit, evaluate) = rest.split_at(splits);
+        let parts = [permille(prepare), permille(fit), permille(evaluate)];
+        let done = parts.iter().zip(WEIGHTS).map(|(part, weight)| part * weight).sum::<u32>() / 10;
+        let error = ids.iter().filter_map(&job).find_map(|job| job.failure.clone());
+        let report = job(&self.spec.evaluation_id(id, model)).and_then(Job::result);
+        let kept = job(&self.spec.model_id(id, model)).and_then(Job::result);
+        let state = match (&error, report, kept) {
+            (Some(_), _, _) => State::Failed,
+            (None, Some(_), Some(_)) => State::Succeeded,
+            _ if self.is_cancelled() => State::Cancelled,
+            _ if done > 0 => State::Running,
+            _ => State::Queued,
+        };
+        ModelStatus { state, permille: done, model: kept, report, error }
+    }
+}
+
+/// Where a training stands, given its models.
+pub fn state_of(models: &[ModelStatus]) -> State {
+    let any = |state| models.iter().any(|model| model.state == state);
+    let all_final = models.iter().all(|model| model.state.is_final());
+    match () {
+        () if any(State::Cancelled) => State::Cancelled,
+        () if all_final && any(State::Succeeded) => State::Succeeded,
+        () if all_final => State::Failed,
+        () if any(State::Running) || any(State::Succeeded) || any(State::Failed) => State::Running,
+        () => State::Queued,
+    }
+}

@@ -1,0 +1,349 @@
+//! The records of a node with their indices: by name, by kind and age, by parent, and the blobs they refer to.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::cmp::Reverse;
+
+use super::{Cursor, Node, Refusal, Response};
+use crate::{
+    id::Digest,
+    job::Job,
+    merge::Merge,
+    record::{Body, Kind, Names, Record},
+    training::{self, Training},
+};
+
+/// How many names one thing may have.
+pub const MAX_NAMES: usize = 64;
+
+/// Records and their indices. Every change goes through [`Catalogue::put`], which keeps the indices true.
+#[derive(Default)]
+pub(super) struct Catalogue {
+    records: BTreeMap<Digest, Record>,
+    /// The jobs of each training.
+    children: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// What users list, newest first.
+    listed: BTreeSet<(Kind, Reverse<u64>, Digest)>,
+    /// How many records refer to a blob.
+    refs: BTreeMap<Digest, u32>,
+    unreferred: Vec<Digest>,
+}
+
+impl Catalogue {
+    pub(super) fn get(&self, id: &Digest) -> Option<&Record> {
+        self.records.get(id)
+    }
+
+    pub(super) fn body(&self, id: &Digest) -> Option<&Body> {
+        self.records.get(id)?.body.as_ref()
+    }
+
+    pub(super) fn job(&self, id: &Digest) -> Option<&Job> {
+        match self.body(id)? {
+            Body::Job(job) => Some(job),
+            Body::Dataset(_) | Body::Training(_) => None,
+        }
+    }
+
+    pub(super) fn training(&self, id: &Digest) -> Option<&Training> {
+        match self.body(id)? {
+            Body::Training(training) => Some(training),
+            Body::Dataset(_) | Body::Job(_) => None,
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = Digest> {
+        self.records.keys().copied()
+    }
+
+    /// Stores a record in place of what was under its id.
+    pub(super) fn put(&mut self, id: Digest, record: Record) {
+        if let Some(old) = self.records.remove(&id) {
+            self.unlink(id, &old);
+        }
+        self.link(id, &record);
+        self.records.insert(id, record);
+    }
+
+    /// Changes a record in place.
+    pub(super) fn change(&mut self, id: Digest, change: impl FnOnce(&mut Record)) {
+        if let Some(mut record) = self.records.remove(&id) {
+            self.unlink(id, &record);
+            change(&mut record);
+            self.link(id, &record);
+            self.records.insert(id, record);
+        }
+    }
+
+    fn link(&mut self, id: Digest, record: &Record) {
+        let Some(body) = &record.body else { return };
+        for blob in body.blobs() {
+            *self.refs.entry(blob).or_default() += 1;
+        }
+        if let Some(parent) = parent(body) {
+            self.children.entry(parent).or_default().insert(id);
+        }
+        self.listed.insert((body.kind(), Reverse(record.names.since()), id));
+    }
+
+    fn unlink(&mut self, id: Digest, record: &Record) {
+        let Some(body) = &record.body else { return };
+        for blob in body.blobs() {
+            let left = self.refs.get_mut(&blob).expect("every reference was counted");
+            *left -= 1;
+            if *left == 0 {
+                self.refs.remove(&blob);
+                self.unreferred.push(blob);
+            }
+        }
+        if let Some(parent) = parent(body)
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            children.remove(&id);
+            if children.is_empty() {
+                self.children.remove(&parent);
+            }
+        }
+        self.listed.remove(&(body.kind(), Reverse(record.names.since()), id));
+    }
+
+    pub(super) fn refers_to(&self, blob: &Digest) -> bool {
+        self.refs.contains_key(blob)
+    }
+
+    /// The blobs that lost their last reference since the last call.
+    pub(super) fn take_unreferred(&mut self) -> Vec<Digest> {
+        core::mem::take(&mut self.unreferred)
+            .into_iter()
+            .filter(|blob| !self.refs.contains_key(blob))
+            .collect()
+    }
+
+    /// The training that a job is part of, or the thing itself.
+    pub(super) fn root(&self, id: Digest) -> Digest {
+        self.body(&id).and_then(parent).unwrap_or(id)
+    }
+
+    /// The id and those of the children.
+    pub(super) fn family(&self, root: Digest) -> Vec<Digest> {
+        let children = self.children.get(&root).into_iter().flatten().copied();
+        core::iter::once(root).chain(children).collect()
+    }
+
+    /// Whether a job has work left that is wanted.
+    pub(super) fn is_open(&self, id: &Digest) -> bool {
+        let Some(job) = self.job(id) else { return false };
+        let wanted = match &job.spec.parent {
+            Some(parent) => self.training(parent).is_some_and(|training| !training.is_cancelled()),
+            None => true,
+        };
+        wanted && job.is_open()
+    }
+
+    /// When the thing was created and how urgent it is; a job has both from its training.
+    pub(super) fn standing(&self, id: Digest) -> (u64, i32) {
+        let root = self.root(id);
+        let created = self.get(&root).map_or(0, |record| record.names.since());
+        (created, self.training(&root).map_or(0, |training| training.priority))
+    }
+
+    /// What of this kind a text names: the thing that was given this name last, or whose id begins so.
+    pub(super) fn find(&self, kind: Kind, text: &str) -> Response {
+        let things = self.of_kind(kind);
+        let named =
+            things.iter().filter_map(|(created, id, name)| Some((name.get(text)?.max(*created), *id)));
+        if let Some((_, id)) = named.max() {
+            return Response::Found(id);
+        }
+        let begins = |id: &Digest| !text.is_empty() && id.to_string().starts_with(text);
+        let by_id: Vec<Digest> = things.iter().map(|(_, id, _)| *id).filter(begins).collect();
+        match by_id.as_slice() {
+            [id] => Response::Found(*id),
+            [] => Response::Refused(Refusal::NotFound { what: kind.name().into(), text: text.into() }),
+            _ => Response::Refused(Refusal::Ambiguous { text: text.into(), count: by_id.len() }),
+        }
+    }
+
+    /// Everything of a kind, newest first.
+    fn of_kind(&self, kind: Kind) -> Vec<(u64, Digest, Naming<'_>)> {
+        if kind == Kind::Model {
+            return self.models();
+        }
+        let from = (kind, Reverse(u64::MAX), Digest::MIN);
+        let listed = self.listed.range(from..).take_while(|(k, _, _)| *k == kind);
+        listed
+            .filter_map(|(_, Reverse(created), id)| {
+                Some((*created, *id, Naming::Given(&self.get(id)?.names)))
+            })
+            .collect()
+    }
+
+    /// The fits that trainings keep, as soon as they are there. A model is named after its training and its kind.
+    fn models(&self) -> Vec<(u64, Digest, Naming<'_>)> {
+        let mut models = Vec::new();
+        let from = (Kind::Training, Reverse(u64::MAX), Digest::MIN);
+        for (_, Reverse(created), id) in
+            self.listed.range(from..).take_while(|(k, _, _)| *k == Kind::Training)
+        {
+            let (Some(record), Some(training)) = (self.get(id), self.training(id)) else { continue };
+            for (m, name) in training.spec.model_names().into_iter().enumerate() {
+                let job = training.spec.model_id(*id, m);
+                if self.job(&job).is_some_and(|job| job.result().is_some()) {
+                    models.push((*created, job, Naming::Model(&record.names, name)));
+                }
+            }
+        }
+        models
+    }
+}
+
+/// The names of something.
+enum Naming<'a> {
+    Given(&'a Names),
+    Model(&'a Names, String),
+}
+
+impl Naming<'_> {
+    /// When it was given this name; none if it was not.
+    fn get(&self, text: &str) -> Option<u64> {
+        match self {
+            Self::Given(names) => names.0.get(text).copied(),
+            Self::Model(names, model) => {
+                let training = text.strip_suffix(model.as_str())?.strip_suffix('/')?;
+                names.0.get(training).copied()
+            }
+        }
+    }
+}
+
+fn parent(body: &Body) -> Option<Digest> {
+    match body {
+        Body::Job(job) => job.spec.parent,
+        Body::Dataset(_) | Body::Training(_) => None,
+    }
+}
+
+/// The requests about records.
+impl Node {
+    pub(super) fn create(&mut self, body: Body, name: Option<String>, time_ms: u64) -> Response {
+        let id = body.id();
+        let mut record = Record::new(body);
+        record.names.0.extend(name.map(|name| (name, time_ms)));
+        let old = self.catalogue.get(&id);
+        let new = old.is_none_or(|old| old.body.is_none());
+        let mut merged = match old {
+            Some(old) if new => Record { life: old.life + 1, ..record },
+            Some(old) => {
+                let mut merged = old.clone();
+                merged.merge(Record { life: old.life, ..record });
+                merged
+            }
+            None => record,
+        };
+        if merged.names.0.len() > MAX_NAMES {
+            return Response::Refused(Refusal::TooManyNames);
+        }
+        if let Some(Body::Training(training)) = &mut merged.body
+            && training.is_cancelled()
+        {
+            training.stops += 1;
+        }
+        if self.catalogue.get(&id) != Some(&merged) {
+            self.catalogue.put(id, merged);
+            self.changed(id);
+        }
+        Response::Created { id, new, replicas: 1 }
+    }
+
+    pub(super) fn list(&self, kind: Kind, after: Option<Cursor>, limit: usize) -> Response {
+        let place = |created: u64, id: Digest| (Reverse(created), id);
+        let after = after.map(|cursor| place(cursor.created_ms, cursor.id));
+        let mut things = self.catalogue.of_kind(kind);
+        things.sort_by_key(|(created, id, _)| place(*created, *id));
+        let mut rest = things
+            .into_iter()
+            .filter(|(created, id, _)| after.is_none_or(|after| place(*created, *id) > after));
+        let page: Vec<_> = rest.by_ref().take(limit.max(1)).map(|(created, id, _)| (created, id)).collect();
+        let more = rest.next().is_some();
+        let next = page.last().filter(|_| more).map(|&(created_ms, id)| Cursor { created_ms, id });
+        Response::Page { entries: page.into_iter().filter_map(|(_, id)| self.entry(id)).collect(), next }
+    }
+
+    pub(super) fn cancel(&mut self, id: Digest) -> Response {
+        match self.catalogue.body(&id) {
+            Some(Body::Training(training)) if training.is_cancelled() => return Response::Done,
+            Some(Body::Training(_)) if self.is_unfinished(id) => {}
+            Some(_) => return Response::Refused(Refusal::NotCancellable),
+            None => {
+                return Response::Refused(Refusal::NotFound { what: "training".into(), text: id.to_string() });
+            }
+        }
+        self.catalogue.change(id, |record| {
+            if let Some(Body::Training(training)) = &mut record.body {
+                training.stops += 1;
+            }
+        });
+        self.changed(id);
+        Response::Done
+    }
+
+    pub(super) fn delete(&mut self, id: Digest) -> Response {
+        let Some(body) = self.catalogue.body(&id) else {
+            return Response::Refused(Refusal::NotFound { what: "record".into(), text: id.to_string() });
+        };
+        let needs: Vec<Digest> = match body {
+            Body::Dataset(_) => alloc::vec![id],
+            // A prediction that is not finished needs the model.
+            Body::Training(training) => {
+                let models = 0..training.spec.models.len();
+                models.filter_map(|m| self.catalogue.job(&training.spec.model_id(id, m))?.result()).collect()
+            }
+            Body::Job(_) => Vec::new(),
+        };
+        if let Some(by) = self.user_of(id, &needs) {
+            return Response::Refused(Refusal::InUse { by });
+        }
+        for member in self.catalogue.family(id) {
+            self.catalogue.change(member, Record::delete);
+            self.shares.close(&member);
+            self.dirty.insert(member);
+        }
+        Response::Done
+    }
+
+    /// Something unfinished, outside the family of `id`, that needs one of these.
+    fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
+        self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
+            let record = self.catalogue.get(&user)?;
+            let body = record.body.as_ref()?;
+            let used = match body {
+                Body::Dataset(_) => return None,
+                Body::Training(training) => alloc::vec![training.spec.problem.dataset],
+                Body::Job(job) if job.spec.parent.is_none() => {
+                    job.spec.work.blobs().into_iter().chain([job.spec.work.dataset()]).collect()
+                }
+                Body::Job(_) => return None,
+            };
+            let name = record.names.latest().map(|name| format!("'{name}'")).unwrap_or_else(|| user.short());
+            let in_use = used.iter().any(|used| needs.contains(used)) && self.is_unfinished(user);
+            in_use.then(|| format!("{} {name}", body.kind().name()))
+        })
+    }
+
+    fn is_unfinished(&self, id: Digest) -> bool {
+        match self.catalogue.body(&id) {
+            Some(Body::Training(training)) => {
+                let models = 0..training.spec.models.len();
+                let models: Vec<_> =
+                    models.map(|m| training.model_status(m, |job| self.catalogue.job(job))).collect();
+                !training::state_of(&models).is_final()
+            }
+            Some(Body::Job(job)) => job.is_open(),
+            Some(Body::Dataset(_)) | None => false,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What goes into the brain of a db node and what comes out.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::Digest,
+    job::{JobSpec, Progress},
+    lease::{Lease, Slot},
+    record::{Body, Kind, Record},
+};
+
+/// Names a request until it is answered.
+pub type Ticket = u64;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Somebody asks for something. `time_ms` is the wall clock, for people to read (milliseconds since 1970).
+    Request {
+        /// To be named in the answer.
+        ticket: Ticket,
+        /// What is asked.
+        request: Request,
+        /// When, for people.
+        time_ms: u64,
+    },
+    /// Whoever asked has gone away: no answer is needed.
+    Gone(Ticket),
+    /// The records of an [`Effect::Persist`] are durable.
+    Persisted(u64),
+    /// The deadline has come.
+    Tick,
+}
+
+/// Something to be done; each is answered by an event, but for replies and discards.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make these records durable, all or none, then say [`Event::Persisted`].
+    Persist {
+        /// Names the write.
+        write: u64,
+        /// The records to write under their ids.
+        records: Vec<(Digest, Record)>,
+    },
+    /// Answer a request.
+    Reply(Ticket, Response),
+    /// These blobs are not referred to by any record any more.
+    Discard(Vec<Digest>),
+}
+
+/// What workers and clients ask of a db node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Create something; if it is there already, add the name and take a cancelled training up again.
+    Create {
+        /// What.
+        body: Body,
+        /// What people call it.
+        name: Option<String>,
+    },
+    /// Look for what `text` names: a name, an id, or the beginning of an id.
+    Find {
+        /// Among things of this kind.
+        kind: Kind,
+        /// What the user wrote.
+        text: String,
+    },
+    /// List things, newest first.
+    List {
+        /// Of this kind.
+        kind: Kind,
+        /// After this one: the `next` of the page before.
+        after: Option<Cursor>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// A record and, for a training, its jobs; as soon as they have changed since `seen`.
+    Watch {
+        /// The record.
+        id: Digest,
+        /// The version that the asker has; 0 for none.
+        seen: u64,
+        /// How long to wait for a newer one.
+        wait_ms: u64,
+    },
+    /// Cancel a training.
+    Cancel {
+        /// The training.
+        id: Digest,
+    },
+    /// Delete something, with its children.
+    Delete {
+        /// The dataset, training or prediction.
+        id: Digest,
+    },
+    /// Ask for work; wait for some if there is none.
+    Claim(Claim),
+    /// Renew leases.
+    Renew {
+        /// Those that the worker holds.
+        leases: Vec<Lease>,
+    },
+    /// Bring a result, or hand a lease back.
+    Report {
+        /// The lease.
+        lease: Lease,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A worker leaves: all that it holds is free.
+    Leave {
+        /// The worker's name.
+        worker: String,
+    },
+    /// The workers that have been seen.
+    Workers,
+}
+
+/// A worker's request for work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The worker's name, one of its own.
+    pub worker: String,
+    /// How many pieces it can take.
+    pub slots: u32,
+    /// How many it can work on in all.
+    pub capacity: u32,
+    /// Datasets and blobs that it has at hand.
+    pub have: Vec<Digest>,
+    /// How long to wait for work.
+    pub wait_ms: u64,
+}
+
+/// What came of a piece of work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A unit's partial.
+    Partial(Digest),
+    /// A fold's state, and whether the job is finished with it.
+    State {
+        /// The state's blob.
+        state: Digest,
+        /// Whether no round is left.
+        finished: bool,
+    },
+    /// The input is at fault: no worker can do it.
+    Failed(String),
+    /// Not done: it may be tried again after a pause.
+    Released {
+        /// How long.
+        pause_ms: u64,
+    },
+}
+
+/// The place in a list where the next page goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// When the last thing of the page was created.
+    pub created_ms: u64,
+    /// Its id.
+    pub id: Digest,
+}
+
+/// A piece of work with all that is needed to do it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The lease, to be renewed.
+    pub lease: Lease,
+    /// How long the lease lasts unless renewed.
+    pub lease_ms: u64,
+    /// The job.
+    pub spec: JobSpec,
+    /// How far it has come: the state to start from and the partials to fold.
+    pub progress: Progress,
+}
+
+/// A worker, as a db node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSeen {
+    /// Its name.
+    pub worker: String,
+    /// How many pieces it can work on at a time.
+    pub capacity: u32,
+    /// How many it works on.
+    pub leases: u32,
+    /// How long ago it was last heard of.
+    pub age_ms: u64,
+}
+
+/// One entry of a list or of a watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its id.
+    pub id: Digest,
+    /// What is stored under it.
+    pub record: Record,
+    /// How many pieces of it workers are busy with.
+    pub leased: u32,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// It is there now.
+    Created {
+        /// Its id.
+        id: Digest,
+        /// Whether it was new.
+        new: bool,
+        /// How many nodes keep it.
+        replicas: u32,
+    },
+    /// What was looked for has this id.
+    Found(Digest),
+    /// A page of a list.
+    Page {
+        /// The things.
+        entries: Vec<Entry>,
+        /// Where the next page begins, if there is one.
+        next: Option<Cursor>,
+    },
+    /// A record, and its children.
+    Family {
+        /// To be named in the next watch.
+        version: u64,
+        /// The record itself comes first.
+        entries: Vec<Entry>,
+    },
+    /// Pieces to work on; none if the wait was in vain.
+    Work(Vec<Assignment>),
+    /// Those of the leases that are no longer held.
+    Lost(Vec<Lease>),
+    /// Workers.
+    Workers(Vec<WorkerSeen>),
+    /// Done; nothing to tell.
+    Done,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// No such thing.
+    #[error("there is no {what} '{text}'")]
+    NotFound {
+        /// What was looked for.
+        what: String,
+        /// What was written.
+        text: String,
+    },
+    /// Several ids begin so.
+    #[error("'{text}' is the beginning of {count} ids: write more of it")]
+    Ambiguous {
+        /// What was written.
+        text: String,
+        /// How many.
+        count: usize,
+    },
+    /// Something unfinished needs it.
+    #[error("it is in use by {by}: wait until that is finished, or cancel or delete it first")]
+    InUse {
+        /// What needs it.
+        by: String,
+    },
+    /// It is finished, or no training.
+    #[error("only a training that is not finished can be cancelled")]
+    NotCancellable,
+    /// The lease is on a round that is over, or held by another: the result was not needed.
+    #[error("this lease is no longer held")]
+    StaleLease {
+        /// Which.
+        slot: Slot,
+    },
+    /// The limit on names was reached.
+    #[error("it has too many names already: use one of those")]
+    TooManyNames,
+}
+
+/// The brain's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a lease lasts unless it is renewed.
+    pub lease: Duration,
+    /// The longest that a request may wait.
+    pub max_wait: Duration,
+    /// How long a worker that says nothing is listed.
+    pub forget_worker: Duration,
+    /// How long a blob that nothing refers to is kept, for those who are reading or about to name it.
+    pub blob_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(20),
+            max_wait: Duration::from_secs(30),
+            forget_worker: Duration::from_secs(3600),
+            blob_grace: Duration::from_secs(60),
+        }
+    }
+}
