@@ -1,0 +1,188 @@
+//! `/v1/datasets`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::{Body as HttpBody, Bytes},
+    extract::{Path, Request as HttpRequest, State as Extract},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use dml_compute::table;
+use dml_core::{
+    Body, Chunk, Dataset, Digest,
+    node::{Entry, Request, Response},
+    record::Kind,
+};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json_};
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::{CheckedQuery, Paging, ask, check_name, cursor_text, find, negotiate, table_body, unexpected};
+use crate::{
+    problem::Problem,
+    view::{DatasetView, Page},
+    worker::Worker,
+};
+
+/// What an upload is called.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Naming {
+    name: Option<String>,
+}
+
+pub(super) async fn create(
+    Extract(worker): Extract<Worker>,
+    CheckedQuery(naming): CheckedQuery<Naming>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let given = naming.name.as_deref().map(check_name).transpose()?;
+    let incoming = table_body::receive(request).await?;
+    let stem = incoming.file_name.as_deref().and_then(|name| name.rsplit(['/', '\\']).next());
+    let stem = stem.map(|name| name.rsplit_once('.').map_or(name, |(stem, _)| stem));
+    let name = given.or_else(|| stem.and_then(|stem| check_name(stem).ok()));
+    let runtime = Handle::current();
+    let importer = worker.clone();
+    let import = tokio::task::spawn_blocking(move || import(&importer, &runtime, incoming.pieces));
+    let dataset = import.await.map_err(|error| Problem::internal(error.to_string()))??;
+    let request = Request::Create { body: Body::Dataset(dataset), name };
+    let Response::Created { id, replicas, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let view = DatasetView { replicas: Some(replicas), ..fetch(&worker, id).await? };
+    let location = format!("/v1/datasets/{id}");
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
+}
+
+/// Parses a table as it streams in, and sends its chunks to a db node one by one. Nothing is created yet: chunks of a
+/// table that turns out to be bad are garbage, and collected as such.
+fn import(
+    worker: &Worker,
+    runtime: &Handle,
+    mut pieces: mpsc::Receiver<Result<Bytes, Problem>>,
+) -> Result<Dataset, Problem> {
+    let spool = tempfile::tempfile().map_err(table::TableError::Io)?;
+    let mut importer = table::Importer::new(spool, table::Limits::default());
+    while let Some(piece) = pieces.blocking_recv() {
+        importer.push(&piece?)?;
+    }
+    let mut typed = importer.finish()?;
+    let mut chunks = Vec::new();
+    while let Some(batch) = typed.next().transpose()? {
+        let bytes = table::encode(&batch);
+        let (rows, size) = (batch.num_rows() as u64, bytes.len() as u64);
+        let digest = runtime.block_on(worker.shared.link.put_blob(bytes))?;
+        chunks.push(Chunk { digest, rows, bytes: size });
+    }
+    let rows = chunks.iter().map(|chunk| chunk.rows).sum();
+    Ok(Dataset { rows, columns: typed.columns(), chunks })
+}
+
+pub(super) async fn list(
+    Extract(worker): Extract<Worker>,
+    CheckedQuery(paging): CheckedQuery<Paging>,
+) -> Result<Json<Page<DatasetView>>, Problem> {
+    let request = Request::List { kind: Kind::Dataset, after: paging.after()?, limit: paging.limit()? };
+    let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let items = entries.into_iter().filter_map(view).collect();
+    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+}
+
+pub(super) async fn show(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+) -> Result<Json<DatasetView>, Problem> {
+    let id = find(&worker, Kind::Dataset, &id).await?;
+    fetch(&worker, id).await.map(Json)
+}
+
+async fn fetch(worker: &Worker, id: Digest) -> Result<DatasetView, Problem> {
+    let watch = Request::Watch { id, seen: 0, wait_ms: 0 };
+    let Response::Family { entries, .. } = ask(worker, watch).await? else { return Err(unexpected()) };
+    entries.into_iter().next().and_then(view).ok_or_else(unexpected)
+}
+
+fn view(entry: Entry) -> Option<DatasetView> {
+    let name = entry.record.names.latest().map(Into::into);
+    let created_ms = entry.record.names.since();
+    let Some(Body::Dataset(dataset)) = entry.record.body else { return None };
+    let bytes = dataset.bytes();
+    let Dataset { rows, columns, .. } = dataset;
+    Some(DatasetView { id: entry.id, name, rows, bytes, columns, created_ms, replicas: None })
+}
+
+pub(super) async fn delete(Extract(worker): Extract<Worker>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = find(&worker, Kind::Dataset, &id).await?;
+    ask(&worker, Request::Delete { id }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which rows to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Window {
+    offset: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// Some rows as JSON.
+pub(super) async fn rows(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    CheckedQuery(window): CheckedQuery<Window>,
+) -> Result<Json<Json_>, Problem> {
+    let (offset, limit) = (window.offset.unwrap_or(0), window.limit.unwrap_or(20));
+    if limit > 10_000 {
+        return Err(Problem::bad_request("bad-limit", "limit is at most 10000: take the content as a whole instead"));
+    }
+    let id = find(&worker, Kind::Dataset, &id).await?;
+    let dataset = worker.shared.dataset(id).await?;
+    let (mut rows, mut first): (Vec<Map<String, Json_>>, u64) = (Vec::new(), 0);
+    for chunk in &dataset.chunks {
+        let next = first + chunk.rows;
+        let from = offset.max(first);
+        let until = offset.saturating_add(limit).min(next);
+        if from < until {
+            let batch = table::decode(&worker.shared.blob(chunk.digest).await?).map_err(internal)?;
+            let part = batch.slice((from - first) as usize, (until - from) as usize);
+            rows.extend(table::to_json_rows(&part));
+        }
+        first = next;
+    }
+    Ok(Json(serde_json::json!({ "rows": rows, "offset": offset, "total": dataset.rows })))
+}
+
+/// The whole table as CSV.
+pub(super) async fn content(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<HttpResponse, Problem> {
+    let kind = negotiate(&headers, &["text/csv"])?.to_string();
+    let id = find(&worker, Kind::Dataset, &id).await?;
+    let dataset = worker.shared.dataset(id).await?;
+    let parts = stream::unfold((worker, dataset, 0), |(worker, dataset, chunk)| async move {
+        let text = csv(&worker, &dataset, chunk).await?;
+        Some((text, (worker, dataset, chunk + 1)))
+    });
+    let head = [(header::CONTENT_TYPE, kind), (header::ETAG, format!("\"{id}\""))];
+    Ok((head, HttpBody::from_stream(parts)).into_response())
+}
+
+async fn csv(worker: &Worker, dataset: &Arc<Dataset>, chunk: usize) -> Option<Result<Bytes, std::io::Error>> {
+    let digest = dataset.chunks.get(chunk)?.digest;
+    let bytes = match worker.shared.blob(digest).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Some(Err(std::io::Error::other(error))),
+    };
+    Some(table::decode(&bytes).map_err(std::io::Error::other).map(|batch| {
+        let mut text = Vec::new();
+        table::write_csv(&batch, chunk == 0, &mut text);
+        text.into()
+    }))
+}
+
+fn internal(error: impl std::fmt::Display) -> Problem {
+    Problem::internal(error.to_string())
+}

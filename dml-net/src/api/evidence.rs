@@ -1,0 +1,196 @@
+//! From records to what users see: the state of trainings, the metrics of models.
+
+use std::collections::BTreeMap;
+
+use dml_core::{
+    Body, Digest, Job, Training, Validation,
+    job::Work,
+    node::{Entry, Request, Response},
+    training::{ModelStatus, State, state_of},
+};
+use serde_json::Value as Json;
+
+use super::{ask, unexpected};
+use crate::{
+    problem::Problem,
+    view::{NewValidation, PredictionView, TrainedView, TrainingView},
+    worker::Worker,
+};
+
+/// A training with its jobs, as a db node told it.
+pub(super) struct Family {
+    pub(super) id: Digest,
+    pub(super) version: u64,
+    pub(super) name: Option<String>,
+    pub(super) created_ms: u64,
+    pub(super) training: Training,
+    jobs: BTreeMap<Digest, (Job, u32)>,
+}
+
+impl Family {
+    /// Fetches a training, as soon as it is newer than `seen`.
+    pub(super) async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<Self, Problem> {
+        match ask(worker, Request::Watch { id, seen, wait_ms }).await? {
+            Response::Family { version, entries } => Self::new(version, entries).ok_or_else(unexpected),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn new(version: u64, entries: Vec<Entry>) -> Option<Self> {
+        let mut entries = entries.into_iter();
+        let root = entries.next()?;
+        let Body::Training(training) = root.record.body? else { return None };
+        let jobs = entries.filter_map(|entry| match entry.record.body {
+            Some(Body::Job(job)) => Some((entry.id, (job, entry.leased))),
+            Some(Body::Dataset(_) | Body::Training(_)) | None => None,
+        });
+        let name = root.record.names.latest().map(Into::into);
+        let created_ms = root.record.names.since();
+        Some(Self { id: root.id, version, name, created_ms, training, jobs: jobs.collect() })
+    }
+
+    fn job(&self, id: &Digest) -> Option<&Job> {
+        self.jobs.get(id).map(|(job, _)| job)
+    }
+
+    fn statuses(&self) -> Vec<ModelStatus> {
+        let models = 0..self.training.spec.models.len();
+        models.map(|m| self.training.model_status(m, |id| self.job(id))).collect()
+    }
+
+    /// Which model of the training has this id.
+    pub(super) fn place(&self, model: Digest) -> Option<usize> {
+        (0..self.training.spec.models.len()).find(|m| self.training.spec.model_id(self.id, *m) == model)
+    }
+
+    /// The bytes of a model, and the report about it.
+    pub(super) fn results(&self, place: usize) -> (Option<Digest>, Option<Digest>) {
+        let status = self.training.model_status(place, |id| self.job(id));
+        (status.model, status.report)
+    }
+
+    /// The training as users see it.
+    pub(super) async fn view(&self, worker: &Worker) -> Result<TrainingView, Problem> {
+        let spec = &self.training.spec;
+        let statuses = self.statuses();
+        let names = spec.model_names();
+        let mut models = Vec::new();
+        for (m, status) in statuses.iter().enumerate() {
+            let report = match status.report {
+                Some(report) => Some(Report::fetch(worker, report).await?),
+                None => None,
+            };
+            let rank = report.as_ref().map_or((f64::NEG_INFINITY, f64::NEG_INFINITY), Report::rank);
+            models.push((rank, self.trained(m, &names[m], status, report)));
+        }
+        // Best first; of equals the one asked for first.
+        models.sort_by(|(a, _), (b, _)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        let models: Vec<TrainedView> = models.into_iter().map(|(_, model)| model).collect();
+        let done = |model: &&TrainedView| model.state == State::Succeeded;
+        let permille: u32 = statuses
+            .iter()
+            .map(|status| if status.state.is_final() { 1000 } else { status.permille })
+            .sum::<u32>()
+            / statuses.len().max(1) as u32;
+        let leased = self.jobs.values().any(|(_, leased)| *leased > 0);
+        let state = match state_of(&statuses) {
+            State::Queued if leased => State::Running,
+            state => state,
+        };
+        Ok(TrainingView {
+            id: self.id,
+            name: self.name.clone(),
+            state,
+            progress: f64::from(permille) / 1000.0,
+            task: spec.problem.task,
+            dataset: spec.problem.dataset,
+            target: spec.problem.target.clone(),
+            features: spec.problem.features.clone(),
+            validation: match spec.validation {
+                Validation::Holdout(fraction) => NewValidation::Holdout(fraction),
+                Validation::Folds(folds) => NewValidation::Folds(folds),
+            },
+            seed: spec.seed,
+            priority: self.training.priority,
+            created_ms: self.created_ms,
+            best: models.iter().find(done).map(|model| model.id),
+            models,
+        })
+    }
+
+    fn trained(&self, m: usize, name: &str, status: &ModelStatus, report: Option<Report>) -> TrainedView {
+        let spec = &self.training.spec;
+        let id = spec.model_id(self.id, m);
+        let plan = spec.models[m].plan;
+        let fit = self.job(&id);
+        let finished = fit.is_some_and(Job::is_finished);
+        let leased = spec.jobs_of(self.id, m).iter().any(|job| self.jobs.get(job).is_some_and(|(_, n)| *n > 0));
+        TrainedView {
+            id,
+            name: name.into(),
+            kind: spec.models[m].kind.clone(),
+            params: spec.models[m].params.clone(),
+            state: if status.state == State::Queued && leased { State::Running } else { status.state },
+            progress: f64::from(if status.state == State::Succeeded { 1000 } else { status.permille }) / 1000.0,
+            round: fit.map_or(0, |fit| fit.progress.round),
+            rounds: plan.rounds,
+            units_done: if finished { plan.units } else { fit.map_or(0, |fit| fit.progress.units.len() as u32) },
+            units: plan.units,
+            metrics: report.map(|report| report.metrics),
+            digest: status.model,
+            error: status.error.clone(),
+        }
+    }
+}
+
+/// What an evaluation found.
+pub(super) struct Report {
+    pub(super) metrics: Json,
+    pub(super) importance: Option<BTreeMap<String, f64>>,
+}
+
+impl Report {
+    pub(super) async fn fetch(worker: &Worker, digest: Digest) -> Result<Self, Problem> {
+        let bytes = worker.shared.blob(digest).await?;
+        let mut metrics: Json = serde_json::from_slice(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
+        let importance = metrics.as_object_mut().and_then(|report| report.remove("importance"));
+        Ok(Self { metrics, importance: importance.and_then(|value| serde_json::from_value(value).ok()) })
+    }
+
+    /// Greater is better: by accuracy, then by log-loss; by RMSE.
+    fn rank(&self) -> (f64, f64) {
+        let number = |name: &str| self.metrics.get(name).and_then(Json::as_f64);
+        match (number("accuracy"), number("rmse")) {
+            (Some(accuracy), _) => (accuracy, -number("log_loss").unwrap_or(f64::INFINITY)),
+            (None, Some(rmse)) => (-rmse, 0.0),
+            (None, None) => (f64::NEG_INFINITY, f64::NEG_INFINITY),
+        }
+    }
+}
+
+/// A batch prediction as users see it.
+pub(super) fn prediction_view(entry: Entry) -> Option<PredictionView> {
+    let name = entry.record.names.latest().map(Into::into);
+    let created_ms = entry.record.names.since();
+    let Some(Body::Job(job)) = entry.record.body else { return None };
+    let Work::Predict { model, dataset } = job.spec.work else { return None };
+    let plan = job.spec.plan;
+    let state = match () {
+        () if job.progress.is_finished(&plan) => State::Succeeded,
+        () if job.failure.is_some() => State::Failed,
+        () if entry.leased > 0 || !job.progress.units.is_empty() => State::Running,
+        () => State::Queued,
+    };
+    Some(PredictionView {
+        id: entry.id,
+        name,
+        state,
+        progress: f64::from(job.progress.permille(&plan)) / 1000.0,
+        model,
+        dataset,
+        units_done: job.progress.units.len() as u32,
+        units: plan.units,
+        error: job.failure,
+        created_ms,
+    })
+}

@@ -1,0 +1,246 @@
+//! `/v1/kinds` and `/v1/models`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Request as HttpRequest, State as Extract},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use dml_compute::{Kind as ModelKind, Model, table};
+use dml_core::{
+    Body, Digest,
+    node::{Refusal, Request, Response},
+    record::Kind,
+};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+
+use super::{
+    CheckedQuery, MAX_BODY, Paging, ask, cursor_text,
+    evidence::{Family, Report},
+    find, negotiate, table_body::media_type,
+    unexpected,
+};
+use crate::{
+    problem::Problem,
+    view::{FeatureView, ModelView, Page, PredictedRows, RowsToPredict},
+    worker::Worker,
+};
+
+pub(super) async fn kinds(Extract(worker): Extract<Worker>) -> Json<Page<ModelKind>> {
+    Json(Page { items: worker.shared.engine.registry().kinds(), next_cursor: None })
+}
+
+/// A finished model and the training that it is of.
+pub(super) struct Found {
+    pub(super) id: Digest,
+    pub(super) digest: Digest,
+    family: Family,
+    place: usize,
+}
+
+/// The model that a text names: itself, or the best of a training.
+pub(super) async fn resolve(worker: &Worker, text: &str) -> Result<Found, Problem> {
+    let id = match ask(worker, Request::Find { kind: Kind::Model, text: text.into() }).await {
+        Ok(Response::Found(id)) => id,
+        Ok(_) => return Err(unexpected()),
+        Err(problem) if problem.status == 404 => best_of_training(worker, text).await?,
+        Err(problem) => return Err(problem),
+    };
+    found(worker, id).await
+}
+
+async fn best_of_training(worker: &Worker, text: &str) -> Result<Digest, Problem> {
+    let training = match find(worker, Kind::Training, text).await {
+        Ok(training) => training,
+        Err(problem) if problem.status == 404 => {
+            return Err(unfinished(worker, text).await.unwrap_or_else(|| {
+                Refusal::NotFound { what: "model or training".into(), text: text.into() }.into()
+            }));
+        }
+        Err(problem) => return Err(problem),
+    };
+    let view = Family::fetch(worker, training, 0, 0).await?.view(worker).await?;
+    let detail = format!("the training '{text}' has no finished model yet: wait for it, or look at its errors");
+    view.best.ok_or_else(|| Problem::conflict("no-model-yet", detail))
+}
+
+/// A model whose id is known but that is not finished is told from one that does not exist.
+async fn unfinished(worker: &Worker, text: &str) -> Option<Problem> {
+    let id: Digest = text.parse().ok()?;
+    ask(worker, Request::Watch { id, seen: 0, wait_ms: 0 }).await.ok()?;
+    Some(Problem::conflict("no-model-yet", "this model is not finished: wait for its training"))
+}
+
+async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
+    let Response::Family { entries, .. } = ask(worker, Request::Watch { id, seen: 0, wait_ms: 0 }).await? else {
+        return Err(unexpected());
+    };
+    let parent = entries.into_iter().next().and_then(|entry| match entry.record.body? {
+        Body::Job(job) => job.spec.parent,
+        Body::Dataset(_) | Body::Training(_) => None,
+    });
+    let family = Family::fetch(worker, parent.ok_or_else(unexpected)?, 0, 0).await?;
+    let place = family.place(id).ok_or_else(unexpected)?;
+    let (Some(digest), _) = family.results(place) else { return Err(unexpected()) };
+    Ok(Found { id, digest, family, place })
+}
+
+impl Found {
+    async fn view(&self, worker: &Worker) -> Result<ModelView, Problem> {
+        let spec = &self.family.training.spec;
+        let report = match self.family.results(self.place).1 {
+            Some(report) => Some(Report::fetch(worker, report).await?),
+            None => None,
+        };
+        let name = &spec.model_names()[self.place];
+        let (metrics, importance) = report.map_or((None, None), |report| (Some(report.metrics), report.importance));
+        Ok(ModelView {
+            id: self.id,
+            name: format!("{}/{name}", self.family.name.clone().unwrap_or_else(|| self.family.id.short())),
+            training: self.family.id,
+            dataset: spec.problem.dataset,
+            task: spec.problem.task,
+            target: spec.problem.target.clone(),
+            kind: spec.models[self.place].kind.clone(),
+            params: spec.models[self.place].params.clone(),
+            metrics,
+            importance,
+            digest: self.digest,
+            created_ms: self.family.created_ms,
+            features: None,
+            classes: None,
+        })
+    }
+}
+
+pub(super) async fn list(
+    Extract(worker): Extract<Worker>,
+    CheckedQuery(paging): CheckedQuery<Paging>,
+) -> Result<Json<Page<ModelView>>, Problem> {
+    let request = Request::List { kind: Kind::Model, after: paging.after()?, limit: paging.limit()? };
+    let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let mut items = Vec::new();
+    for entry in entries {
+        match found(&worker, entry.id).await {
+            Ok(found) => items.push(found.view(&worker).await?),
+            // Deleted since it was listed.
+            Err(problem) if problem.status == 404 => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+}
+
+pub(super) async fn show(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelView>, Problem> {
+    let found = resolve(&worker, &id).await?;
+    let model = load(&worker, found.digest).await?;
+    let features = model.features().iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
+    let classes = Some(model.classes().to_vec()).filter(|classes| !classes.is_empty());
+    let view = found.view(&worker).await?;
+    Ok(Json(ModelView { features: Some(features.collect()), classes, ..view }))
+}
+
+/// A model that can predict.
+pub(super) async fn load(worker: &Worker, digest: Digest) -> Result<Arc<Model>, Problem> {
+    let bytes = worker.shared.blob(digest).await?;
+    let model = Model::from_bytes(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(Arc::new(model))
+}
+
+/// What to download.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Download {
+    format: Option<String>,
+}
+
+pub(super) async fn download(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    CheckedQuery(query): CheckedQuery<Download>,
+) -> Result<HttpResponse, Problem> {
+    let found = resolve(&worker, &id).await?;
+    let bytes = worker.shared.blob(found.digest).await?;
+    let name = &found.family.training.spec.model_names()[found.place];
+    let (kind, ending, body) = match query.format.as_deref().unwrap_or("native") {
+        "native" => ("application/octet-stream", "dml", bytes),
+        "json" => {
+            let model = load(&worker, found.digest).await?;
+            let json = model.to_json(worker.shared.engine.registry());
+            let json = json.map_err(|error| Problem::internal(error.to_string()))?;
+            ("application/json", "json", serde_json::to_vec_pretty(&json).expect("JSON can be written").into())
+        }
+        other => {
+            let detail = format!("a model can be downloaded as native or json, not as '{other}'");
+            return Err(Problem::bad_request("unknown-format", detail));
+        }
+    };
+    let disposition = format!("attachment; filename=\"{name}.{ending}\"");
+    let head = [
+        (header::CONTENT_TYPE, kind.to_string()),
+        (header::CONTENT_DISPOSITION, disposition),
+        (header::ETAG, format!("\"{}\"", found.digest)),
+    ];
+    Ok((head, body).into_response())
+}
+
+/// Predictions at once, for rows as JSON or CSV, in the form that the client accepts.
+pub(super) async fn predict(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let found = resolve(&worker, &id).await?;
+    let model = load(&worker, found.digest).await?;
+    let json = match media_type(&headers).as_str() {
+        "application/json" => true,
+        "text/csv" => false,
+        other => {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            let detail = format!("rows come as application/json or text/csv, not as {other}");
+            return Err(Problem::new(status, "unknown-format", detail));
+        }
+    };
+    let offers = ["application/json", "text/csv"];
+    let answer = negotiate(&headers, if json { &offers } else { &["text/csv", "application/json"] })?.to_string();
+    let body = limited(request).await?;
+    let predict = move || -> Result<HttpResponse, Problem> {
+        let rows = if json {
+            let rows: RowsToPredict = serde_json::from_slice(&body).map_err(|error| {
+                Problem::bad_request("bad-json", format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}"))
+            })?;
+            table::from_json_rows(&rows.rows, model.features())?
+        } else {
+            table::read_rows(&body, &table::Limits::default())?
+        };
+        let predicted = model.predict(worker.shared.engine.registry(), &rows)?;
+        Ok(if answer == "text/csv" {
+            let mut text = Vec::new();
+            table::write_csv(&predicted, true, &mut text);
+            ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
+        } else {
+            Json(PredictedRows { predictions: table::to_json_rows(&predicted) }).into_response()
+        })
+    };
+    tokio::task::spawn_blocking(predict).await.map_err(|error| Problem::internal(error.to_string()))?
+}
+
+async fn limited(request: HttpRequest) -> Result<Bytes, Problem> {
+    let body = http_body_util::Limited::new(request.into_body(), MAX_BODY).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let detail = format!("at most {} MiB are predicted at once: upload the table as a dataset and create a prediction", MAX_BODY >> 20);
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        } else {
+            Problem::bad_request("upload-truncated", "the body broke off before its end: send it again")
+        }
+    })
+}

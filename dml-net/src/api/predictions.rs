@@ -1,0 +1,143 @@
+//! `/v1/predictions`: a model over a whole dataset, as a job.
+
+use axum::{
+    Json,
+    body::{Body as HttpBody, Bytes},
+    extract::{Path, State as Extract},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use dml_compute::table;
+use dml_core::{
+    Body, Digest, Job, JobSpec, Work,
+    node::{Request, Response},
+    record::Kind,
+};
+use futures_util::stream;
+
+use super::{
+    Checked, CheckedQuery, Paging, ask, check_name, cursor_text,
+    evidence::prediction_view,
+    find, models, negotiate,
+    trainings::{Wait, step_ms},
+    unexpected,
+};
+use crate::{
+    problem::Problem,
+    view::{NewPrediction, Page, PredictionView},
+    worker::Worker,
+};
+
+pub(super) async fn create(
+    Extract(worker): Extract<Worker>,
+    Checked(new): Checked<NewPrediction>,
+) -> Result<HttpResponse, Problem> {
+    let found = models::resolve(&worker, &new.model).await?;
+    let dataset_id = find(&worker, Kind::Dataset, &new.dataset).await?;
+    let dataset = worker.shared.dataset(dataset_id).await?;
+    // What would fail in every unit is told now.
+    let model = models::load(&worker, found.digest).await?;
+    model.check_columns(&dataset)?;
+    let name = match &new.name {
+        Some(name) => check_name(name)?,
+        None => "prediction".into(),
+    };
+    let work = Work::Predict { model: found.digest, dataset: dataset_id };
+    let plan = worker.shared.engine.plan_predict(&dataset);
+    let job = Job::new(JobSpec { parent: None, role: "predict".into(), work, plan });
+    let request = Request::Create { body: Body::Job(job), name: Some(name) };
+    let Response::Created { id, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let (view, _) = fetch(&worker, id, 0, 0).await?;
+    let location = format!("/v1/predictions/{id}");
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(view)).into_response())
+}
+
+async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<(PredictionView, u64), Problem> {
+    let (view, version, _) = fetch_job(worker, id, seen, wait_ms).await?;
+    Ok((view, version))
+}
+
+async fn fetch_job(
+    worker: &Worker,
+    id: Digest,
+    seen: u64,
+    wait_ms: u64,
+) -> Result<(PredictionView, u64, Job), Problem> {
+    let watch = Request::Watch { id, seen, wait_ms };
+    let Response::Family { version, entries } = ask(worker, watch).await? else { return Err(unexpected()) };
+    let entry = entries.into_iter().next().ok_or_else(unexpected)?;
+    let Some(Body::Job(job)) = entry.record.body.clone() else { return Err(unexpected()) };
+    Ok((prediction_view(entry).ok_or_else(unexpected)?, version, job))
+}
+
+pub(super) async fn list(
+    Extract(worker): Extract<Worker>,
+    CheckedQuery(paging): CheckedQuery<Paging>,
+) -> Result<Json<Page<PredictionView>>, Problem> {
+    let request = Request::List { kind: Kind::Prediction, after: paging.after()?, limit: paging.limit()? };
+    let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let items = entries.into_iter().filter_map(prediction_view).collect();
+    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+}
+
+pub(super) async fn show(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    CheckedQuery(wait): CheckedQuery<Wait>,
+) -> Result<Json<PredictionView>, Problem> {
+    let id = find(&worker, Kind::Prediction, &id).await?;
+    let until = wait.until()?;
+    let (mut view, mut version) = fetch(&worker, id, 0, 0).await?;
+    loop {
+        let left = step_ms(until);
+        if view.state.is_final() || left == 0 {
+            return Ok(Json(view));
+        }
+        (view, version) = fetch(&worker, id, version, left).await?;
+    }
+}
+
+pub(super) async fn delete(Extract(worker): Extract<Worker>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = find(&worker, Kind::Prediction, &id).await?;
+    ask(&worker, Request::Delete { id }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The rows predicted so far, in the order of the dataset, up to the first unit that is not done: readable from the
+/// first batch on. The header `dml-complete` tells whether that is all.
+pub(super) async fn results(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<HttpResponse, Problem> {
+    let kind = negotiate(&headers, &["text/csv", "application/x-ndjson"])?;
+    let id = find(&worker, Kind::Prediction, &id).await?;
+    let (view, _, job) = fetch_job(&worker, id, 0, 0).await?;
+    if let Some(why) = view.error {
+        return Err(Problem::conflict("prediction-failed", why));
+    }
+    let ready: Vec<Digest> = (0..view.units).map_while(|unit| job.progress.units.get(&unit).copied()).collect();
+    let complete = if ready.len() as u32 == view.units { "true" } else { "false" };
+    let csv = kind == "text/csv";
+    let rows = stream::unfold((worker, ready.into_iter().enumerate()), move |(worker, mut ready)| async move {
+        let (unit, digest) = ready.next()?;
+        Some((render(&worker, digest, csv, unit == 0).await, (worker, ready)))
+    });
+    let head = [("content-type", kind), ("dml-complete", complete)];
+    Ok((head, HttpBody::from_stream(rows)).into_response())
+}
+
+async fn render(worker: &Worker, digest: Digest, csv: bool, header: bool) -> Result<Bytes, std::io::Error> {
+    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
+    let batch = table::decode(&bytes).map_err(std::io::Error::other)?;
+    let mut text = Vec::new();
+    if csv {
+        table::write_csv(&batch, header, &mut text);
+    } else {
+        for row in table::to_json_rows(&batch) {
+            serde_json::to_writer(&mut text, &row)?;
+            text.push(b'\n');
+        }
+    }
+    Ok(text.into())
+}

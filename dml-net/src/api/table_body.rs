@@ -1,0 +1,116 @@
+//! Tables that come in as the body of a request: plain CSV, or the field `file` of a form.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Multipart, Request},
+    http::{HeaderMap, header},
+};
+use dml_compute::table::TableError;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::problem::Problem;
+
+/// How many pieces of a body may wait for the parser.
+const PIECES: usize = 4;
+
+/// The pieces of a table; the first error ends it. Also tells the name of the file, if the form has one.
+pub(super) struct Incoming {
+    pub(super) pieces: mpsc::Receiver<Result<Bytes, Problem>>,
+    pub(super) file_name: Option<String>,
+}
+
+/// The media type of a body, without its parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/csv");
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Starts to receive a table.
+pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Problem::new(status, "compressed", "compressed tables are not taken: send it uncompressed"));
+    }
+    let (sender, pieces) = mpsc::channel(PIECES);
+    match media_type(request.headers()).as_str() {
+        "text/csv" | "text/plain" | "text/tab-separated-values" | "application/octet-stream"
+        | "application/csv" | "application/x-www-form-urlencoded" => {
+            tokio::spawn(forward_body(request.into_body(), sender));
+            Ok(Incoming { pieces, file_name: None })
+        }
+        "multipart/form-data" => {
+            let wrong = |why: String| Problem::bad_request("bad-form", format!("the form cannot be read: {why}"));
+            let form = Multipart::from_request(request, &()).await.map_err(|error| wrong(error.body_text()))?;
+            let (name, named) = tokio::sync::oneshot::channel();
+            tokio::spawn(forward_form(form, sender, name));
+            let file_name = named.await.map_err(|_| wrong("it breaks off".into()))??;
+            Ok(Incoming { pieces, file_name })
+        }
+        other => {
+            let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            let detail = format!("a table comes as text/csv or as the field 'file' of multipart/form-data, not as {other}");
+            Err(Problem::new(status, "unknown-format", detail))
+        }
+    }
+}
+
+fn truncated() -> Problem {
+    Problem::bad_request("upload-truncated", "the upload broke off before its end; nothing was kept: send it again")
+}
+
+async fn forward_body(body: Body, sender: mpsc::Sender<Result<Bytes, Problem>>) {
+    let mut stream = body.into_data_stream();
+    while let Some(piece) = stream.next().await {
+        let end = piece.is_err();
+        if sender.send(piece.map_err(|_| truncated())).await.is_err() || end {
+            return;
+        }
+    }
+}
+
+type FileName = Result<Option<String>, Problem>;
+
+async fn forward_form(
+    mut form: Multipart,
+    sender: mpsc::Sender<Result<Bytes, Problem>>,
+    name: tokio::sync::oneshot::Sender<FileName>,
+) {
+    let missing = || Problem::bad_request("no-file", "the form has no field 'file': put the table into one");
+    loop {
+        let mut field = match form.next_field().await {
+            Ok(Some(field)) if field.name() == Some("file") => field,
+            Ok(Some(_)) => continue,
+            Ok(None) => return drop(name.send(Err(missing()))),
+            Err(_) => return drop(name.send(Err(truncated()))),
+        };
+        let _ = name.send(Ok(field.file_name().map(Into::into)));
+        loop {
+            let piece = match field.chunk().await {
+                Ok(Some(piece)) => Ok(piece),
+                Ok(None) => return,
+                Err(_) => Err(truncated()),
+            };
+            let end = piece.is_err();
+            if sender.send(piece).await.is_err() || end {
+                return;
+            }
+        }
+    }
+}
+
+impl From<TableError> for Problem {
+    fn from(error: TableError) -> Self {
+        let detail = error.to_string();
+        let problem = match &error {
+            TableError::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(axum::http::StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
+            }
+            TableError::Io(_) => Self::internal(detail),
+            _ => Self::unprocessable(error.code(), detail),
+        };
+        problem.at(error.row(), error.column())
+    }
+}

@@ -1,0 +1,316 @@
+//! The users' API, typed: what the console application and embedding programs call.
+
+use axum::body::{Body, Bytes};
+use dml_core::record::Kind;
+use futures_util::Stream;
+use http_body_util::BodyExt;
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    peer::{Peer, PeerError},
+    problem::Problem,
+    view::{
+        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, TrainingView,
+    },
+};
+
+/// Why a call failed, split by what the caller can do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The cluster refused, and says why.
+    #[error("{0}")]
+    Problem(#[from] Problem),
+    /// No node answers.
+    #[error("no cluster answers: {0}")]
+    NoAnswer(#[from] PeerError),
+    /// The answer broke off, or is not what this version understands.
+    #[error("the answer cannot be used: {0}")]
+    Garbled(String),
+}
+
+/// A client of a cluster: knows some workers, and asks the next when one does not answer.
+#[derive(Clone)]
+pub struct Client {
+    workers: Vec<Peer>,
+}
+
+/// A part of a table that is being uploaded.
+pub type Piece = Result<Bytes, std::io::Error>;
+
+impl Client {
+    /// A client of these workers.
+    pub fn new(workers: impl IntoIterator<Item = Peer>) -> Self {
+        Self { workers: workers.into_iter().collect() }
+    }
+
+    /// A client of the workers at `http://HOST:PORT[,…]`.
+    pub fn http(addresses: &str) -> Result<Self, ClientError> {
+        let peers = addresses.split(',').map(str::trim).filter(|a| !a.is_empty()).map(Peer::http);
+        Ok(Self::new(peers.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Uploads a table that comes in pieces. A stream cannot be sent twice: when it breaks off nothing is created, and
+    /// the caller begins anew.
+    pub async fn upload(
+        &self,
+        name: &str,
+        content_type: &str,
+        pieces: impl Stream<Item = Piece> + Send + 'static,
+    ) -> Result<DatasetView, ClientError> {
+        // An upload goes to a worker that has just answered.
+        let worker = self.answering().await?;
+        let uri = format!("/v1/datasets?name={}", escape(name));
+        let request = Request::post(uri).header(header::CONTENT_TYPE, content_type).body(Body::from_stream(pieces));
+        let request = request.map_err(|error| ClientError::Garbled(error.to_string()))?;
+        json(checked(worker.call(request).await?).await?).await
+    }
+
+    /// A page of datasets, newest first.
+    pub async fn datasets(&self, limit: usize, cursor: Option<&str>) -> Result<Page<DatasetView>, ClientError> {
+        self.list("datasets", limit, cursor).await
+    }
+
+    /// A dataset by id or name.
+    pub async fn dataset(&self, id: &str) -> Result<DatasetView, ClientError> {
+        self.get(&format!("/v1/datasets/{}", escape(id))).await
+    }
+
+    /// Some rows of a dataset.
+    pub async fn rows(&self, id: &str, offset: u64, limit: u64) -> Result<serde_json::Value, ClientError> {
+        self.get(&format!("/v1/datasets/{}/rows?offset={offset}&limit={limit}", escape(id))).await
+    }
+
+    /// Creates a training, or takes up the one that is the same.
+    pub async fn train(&self, training: &NewTraining) -> Result<TrainingView, ClientError> {
+        self.post("/v1/trainings", training).await
+    }
+
+    /// A page of trainings, newest first.
+    pub async fn trainings(&self, limit: usize, cursor: Option<&str>) -> Result<Page<TrainingView>, ClientError> {
+        self.list("trainings", limit, cursor).await
+    }
+
+    /// A training by id or name.
+    pub async fn training(&self, id: &str) -> Result<TrainingView, ClientError> {
+        self.get(&format!("/v1/trainings/{}", escape(id))).await
+    }
+
+    /// A training as it moves: calls `each` with every state of it, the last one included, which is returned.
+    pub async fn watch(
+        &self,
+        id: &str,
+        mut each: impl FnMut(&TrainingView),
+    ) -> Result<TrainingView, ClientError> {
+        let path = format!("/v1/trainings/{}/events", escape(id));
+        let mut failures = 0;
+        loop {
+            let response = checked(self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await?);
+            let mut body = response.await?.into_body();
+            let mut buffer = Vec::new();
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
+                buffer.extend_from_slice(&data);
+                while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+                    let event: Vec<u8> = buffer.drain(..end + 2).collect();
+                    let Some(view) = event_data(&event) else { continue };
+                    failures = 0;
+                    each(&view);
+                    if view.state.is_final() {
+                        return Ok(view);
+                    }
+                }
+            }
+            // The node that served the events is gone, or its connection: the next one goes on.
+            failures += 1;
+            if failures > 10 {
+                return Err(ClientError::Garbled("the events of the training break off again and again".into()));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Cancels a training.
+    pub async fn cancel(&self, id: &str) -> Result<TrainingView, ClientError> {
+        self.post(&format!("/v1/trainings/{}/cancel", escape(id)), &serde_json::json!({})).await
+    }
+
+    /// Deletes a dataset, a training or a prediction.
+    pub async fn delete(&self, kind: Kind, id: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/{}s/{}", kind.name(), escape(id));
+        checked(self.send(Method::DELETE, &path, Bytes::new(), None, "application/json").await?).await?;
+        Ok(())
+    }
+
+    /// Every kind of model.
+    pub async fn kinds(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/v1/kinds").await
+    }
+
+    /// A page of models, newest first.
+    pub async fn models(&self, limit: usize, cursor: Option<&str>) -> Result<Page<ModelView>, ClientError> {
+        self.list("models", limit, cursor).await
+    }
+
+    /// A model by id or name, or the best model of a training by the training's id or name.
+    pub async fn model(&self, id: &str) -> Result<ModelView, ClientError> {
+        self.get(&format!("/v1/models/{}", escape(id))).await
+    }
+
+    /// A model's bytes: `native` or `json`.
+    pub async fn download(&self, id: &str, format: &str) -> Result<Bytes, ClientError> {
+        let path = format!("/v1/models/{}/download?format={}", escape(id), escape(format));
+        let response = self.send(Method::GET, &path, Bytes::new(), None, "*/*").await?;
+        whole(checked(response).await?).await
+    }
+
+    /// Predictions at once, for a table in CSV; CSV comes back.
+    pub async fn predict_csv(&self, id: &str, table: Bytes) -> Result<Bytes, ClientError> {
+        let path = format!("/v1/models/{}/predict", escape(id));
+        let response = self.send(Method::POST, &path, table, Some("text/csv"), "text/csv").await?;
+        whole(checked(response).await?).await
+    }
+
+    /// Creates a batch prediction.
+    pub async fn predict(&self, prediction: &NewPrediction) -> Result<PredictionView, ClientError> {
+        self.post("/v1/predictions", prediction).await
+    }
+
+    /// A page of batch predictions, newest first.
+    pub async fn predictions(&self, limit: usize, cursor: Option<&str>) -> Result<Page<PredictionView>, ClientError> {
+        self.list("predictions", limit, cursor).await
+    }
+
+    /// A batch prediction by id or name; waits for its end, but no longer than `wait_s` seconds.
+    pub async fn prediction(&self, id: &str, wait_s: u64) -> Result<PredictionView, ClientError> {
+        self.get(&format!("/v1/predictions/{}?wait={wait_s}s", escape(id))).await
+    }
+
+    /// The rows predicted so far as CSV, in pieces.
+    pub async fn results(&self, id: &str) -> Result<Body, ClientError> {
+        let path = format!("/v1/predictions/{}/results", escape(id));
+        let response = self.send(Method::GET, &path, Bytes::new(), None, "text/csv").await?;
+        Ok(checked(response).await?.into_body())
+    }
+
+    /// The nodes of the cluster.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
+        let page: Page<NodeView> = self.get("/v1/nodes").await?;
+        Ok(page.items)
+    }
+
+    async fn list<T: DeserializeOwned>(
+        &self,
+        things: &str,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, ClientError> {
+        let cursor = cursor.map(|cursor| format!("&cursor={}", escape(cursor))).unwrap_or_default();
+        self.get(&format!("/v1/{things}?limit={limit}{cursor}")).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let response = self.send(Method::GET, path, Bytes::new(), None, "application/json").await?;
+        json(checked(response).await?).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Garbled(error.to_string()))?;
+        let kind = Some("application/json");
+        json(checked(self.send(Method::POST, path, body.into(), kind, "application/json").await?).await?).await
+    }
+
+    /// A worker that is alive.
+    async fn answering(&self) -> Result<&Peer, ClientError> {
+        let mut error = PeerError::Address(String::new());
+        for worker in &self.workers {
+            match worker.call(Request::get("/healthz").body(Body::empty()).expect("a plain path")).await {
+                Ok(_) => return Ok(worker),
+                Err(silent) => error = silent,
+            }
+        }
+        Err(error.into())
+    }
+
+    /// Sends a request to the first worker that answers. Each may be sent twice: doing a thing twice does it once.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        content_type: Option<&str>,
+        accept: &str,
+    ) -> Result<Response<Body>, ClientError> {
+        let mut error = PeerError::Address(String::new());
+        for worker in &self.workers {
+            let mut request = Request::builder().method(method.clone()).uri(path).header(header::ACCEPT, accept);
+            if let Some(kind) = content_type {
+                request = request.header(header::CONTENT_TYPE, kind);
+            }
+            let request = request.body(Body::from(body.clone()));
+            match worker.call(request.map_err(|error| ClientError::Garbled(error.to_string()))?).await {
+                Ok(response) => return Ok(response),
+                Err(silent) => error = silent,
+            }
+        }
+        Err(error.into())
+    }
+}
+
+/// An answer that is no error.
+async fn checked(response: Response<Body>) -> Result<Response<Body>, ClientError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = whole(response).await?;
+    match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) => Err(problem.into()),
+        Err(_) => {
+            let status = StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let words = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+            Err(Problem::new(status, "no-words", words).into())
+        }
+    }
+}
+
+async fn whole(response: Response<Body>) -> Result<Bytes, ClientError> {
+    let body = response.into_body().collect().await;
+    Ok(body.map_err(|error| ClientError::Garbled(error.to_string()))?.to_bytes())
+}
+
+async fn json<T: DeserializeOwned>(response: Response<Body>) -> Result<T, ClientError> {
+    serde_json::from_slice(&whole(response).await?).map_err(|error| ClientError::Garbled(error.to_string()))
+}
+
+/// The training in a server-sent event; none if it is a comment.
+fn event_data(event: &[u8]) -> Option<TrainingView> {
+    let text = std::str::from_utf8(event).ok()?;
+    let data: String = text.lines().filter_map(|line| line.strip_prefix("data:")).collect();
+    serde_json::from_str(&data).ok()
+}
+
+/// A text as one segment of a path or a value of a query (RFC 3986).
+pub fn escape(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if keep(byte) {
+            escaped.push(byte as char);
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_one_segment() {
+        assert_eq!(escape("a/b ?#%é"), "a%2Fb%20%3F%23%25%C3%A9");
+        assert_eq!(escape("penguins-1_2.csv~"), "penguins-1_2.csv~");
+    }
+}

@@ -1,0 +1,208 @@
+//! The loop around the brain: waits for an event or the deadline, lets the brain decide, does what it says. Writes are
+//! grouped: while one is on its way to the disk the next ones gather, and go together.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use dml_core::{
+    Digest, Node, Record,
+    node::{Effect, Event, Outcome, Request, Response, Ticket},
+};
+use dml_store::Store;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use super::DbError;
+
+/// How many requests may wait to be looked at; beyond that, askers wait.
+const QUEUE: usize = 1024;
+
+/// A blob that was put again so lately is about to be named.
+const GRACE: Duration = Duration::from_secs(30);
+
+enum Message {
+    Ask(Ticket, Box<Request>, oneshot::Sender<Response>),
+    Gone(Ticket),
+}
+
+/// Where requests go.
+pub(super) struct Inbox {
+    sender: mpsc::Sender<Message>,
+    tickets: AtomicU64,
+}
+
+impl Inbox {
+    /// Asks the brain; none if it has stopped. Dropping the future withdraws the request if it still waits.
+    pub(super) async fn ask(&self, request: Request) -> Option<Response> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        self.sender.send(Message::Ask(ticket, Box::new(request), reply)).await.ok()?;
+        let mut withdraw = Withdraw { ticket: Some(ticket), sender: self.sender.clone() };
+        let answer = answer.await.ok();
+        withdraw.ticket = None;
+        answer
+    }
+}
+
+/// Tells the brain that nobody waits for the answer any more.
+struct Withdraw {
+    ticket: Option<Ticket>,
+    sender: mpsc::Sender<Message>,
+}
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            // With a full queue the request is answered in vain, when its wait is over.
+            let _ = self.sender.try_send(Message::Gone(ticket));
+        }
+    }
+}
+
+/// Starts the loop. The watch tells why it ended, if it did because of a failure.
+pub(super) fn spawn(node: Node, store: Arc<dyn Store>) -> (Inbox, watch::Receiver<Option<Arc<DbError>>>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (ended, end) = watch::channel(None);
+    let shell = Loop { node, store, start: Instant::now(), asked: HashMap::new(), gathered: Vec::new(), writing: None };
+    tokio::spawn(async move {
+        if let Err(error) = shell.run(receiver).await {
+            tracing::error!(%error, "the store failed: this db node stops");
+            ended.send_replace(Some(Arc::new(error)));
+        }
+    });
+    (Inbox { sender, tickets: AtomicU64::new(1) }, end)
+}
+
+struct Loop {
+    node: Node,
+    store: Arc<dyn Store>,
+    start: Instant,
+    asked: HashMap<Ticket, oneshot::Sender<Response>>,
+    /// Writes that wait for the one on its way.
+    gathered: Vec<(u64, Vec<(Digest, Record)>)>,
+    /// The write on its way, and the numbers of those that it makes durable.
+    writing: Option<(Vec<u64>, JoinHandle<Result<(), dml_store::StoreError>>)>,
+}
+
+impl Loop {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), DbError> {
+        loop {
+            let deadline = self.node.deadline(self.start.elapsed());
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until((self.start + at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let written = async {
+                match &mut self.writing {
+                    Some((_, write)) => write.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = inbox.recv() => {
+                    let Some(message) = message else { return self.finish().await };
+                    self.take(message);
+                    // What else has arrived goes into the same write.
+                    for _ in 0..QUEUE {
+                        let Ok(message) = inbox.try_recv() else { break };
+                        self.take(message);
+                    }
+                }
+                result = written => {
+                    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+                    let (writes, _) = self.writing.take().expect("it has just ended");
+                    writes.into_iter().for_each(|write| self.handle(Event::Persisted(write)));
+                }
+                () = sleep => self.handle(Event::Tick),
+            }
+            self.write();
+        }
+    }
+
+    /// Nobody can ask any more: the last writes are carried out.
+    async fn finish(mut self) -> Result<(), DbError> {
+        while let Some((_, write)) = self.writing.take() {
+            write.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            self.write();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ask(ticket, request, reply) => {
+                self.asked.insert(ticket, reply);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.handle(Event::Request { ticket, request: *request, time_ms: now.as_millis() as u64 });
+            }
+            Message::Gone(ticket) => {
+                self.asked.remove(&ticket);
+                self.handle(Event::Gone(ticket));
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        for effect in self.node.handle(self.start.elapsed(), event) {
+            match effect {
+                Effect::Persist { write, records } => self.gathered.push((write, records)),
+                Effect::Reply(ticket, response) => self.reply(ticket, response),
+                Effect::Discard(blobs) => self.discard(blobs),
+            }
+        }
+    }
+
+    /// Answers. Work that nobody waits for any more is taken back.
+    fn reply(&mut self, ticket: Ticket, response: Response) {
+        let unheard = match self.asked.remove(&ticket) {
+            Some(reply) => reply.send(response).err(),
+            None => Some(response),
+        };
+        if let Some(Response::Work(work)) = unheard {
+            for assignment in work {
+                let outcome = Outcome::Released { pause_ms: 0 };
+                let request = Request::Report { lease: assignment.lease, outcome };
+                self.handle(Event::Request { ticket: 0, request, time_ms: 0 });
+            }
+        }
+    }
+
+    /// Starts the next write, if none is on its way. A record that was changed several times is written once.
+    fn write(&mut self) {
+        if self.writing.is_some() || self.gathered.is_empty() {
+            return;
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        let writes = gathered.iter().map(|(write, _)| *write).collect();
+        let mut latest = std::collections::BTreeMap::new();
+        gathered.into_iter().for_each(|(_, records)| latest.extend(records));
+        let store = self.store.clone();
+        let write = tokio::task::spawn_blocking(move || {
+            let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
+            store.commit(&batch)
+        });
+        self.writing = Some((writes, write));
+    }
+
+    /// Removes blobs that nothing refers to. A failure leaves garbage, which the sweep at the next start finds.
+    fn discard(&self, blobs: Vec<Digest>) {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            for blob in blobs {
+                if let Err(error) = store.remove_blob(blob, GRACE) {
+                    tracing::warn!(%blob, %error, "a blob could not be removed");
+                }
+            }
+        });
+    }
+}

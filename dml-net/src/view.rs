@@ -1,0 +1,280 @@
+//! What the users' REST API takes and answers. The server and the client share these types.
+
+use std::collections::BTreeMap;
+
+use dml_core::{Column, Digest, Params, Task, training::State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The things, newest first.
+    pub items: Vec<T>,
+    /// Goes into `?cursor=` for the next page; absent on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A dataset.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DatasetView {
+    /// The digest of its content.
+    pub id: Digest,
+    /// The name given last.
+    pub name: Option<String>,
+    /// How many rows.
+    pub rows: u64,
+    /// The size of the stored table.
+    pub bytes: u64,
+    /// Name, type, blanks and statistics of each column.
+    pub columns: Vec<Column>,
+    /// When it was uploaded: milliseconds since 1970.
+    pub created_ms: u64,
+    /// How many nodes keep it; known to the answer to an upload.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub replicas: Option<u32>,
+}
+
+/// A training to be created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTraining {
+    /// Regression or classification; by default what the target's type suggests.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub task: Option<Task>,
+    /// The dataset's id or name.
+    pub dataset: String,
+    /// The column to predict.
+    pub target: String,
+    /// The models to train; by default every kind that suits the task by default.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub models: Vec<NewModel>,
+    /// The columns to predict from; by default all others.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub features: Option<Vec<String>>,
+    /// How the models are judged; by default on a fifth of the rows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation: Option<NewValidation>,
+    /// The source of everything random; 0 by default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seed: Option<u64>,
+    /// A greater one is served first; 0 by default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub priority: Option<i32>,
+    /// What to call it; by default after the dataset and the target.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+}
+
+/// A model to be trained.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewModel {
+    /// One of `GET /v1/kinds`.
+    pub kind: String,
+    /// Those parameters that are not to have their defaults.
+    #[serde(default)]
+    pub params: Params,
+}
+
+/// How models are judged: one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewValidation {
+    /// By this part of the rows, kept from training.
+    Holdout(f64),
+    /// By each of so many parts of the rows in turn.
+    Folds(u32),
+}
+
+/// A training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainingView {
+    /// The digest of what was asked for.
+    pub id: Digest,
+    /// The name given last.
+    pub name: Option<String>,
+    /// Queued, running, succeeded, failed or cancelled.
+    pub state: State,
+    /// How much is done, from 0 to 1.
+    pub progress: f64,
+    /// Regression or classification.
+    pub task: Task,
+    /// The dataset's id.
+    pub dataset: Digest,
+    /// The column to predict.
+    pub target: String,
+    /// The columns to predict it from.
+    pub features: Vec<String>,
+    /// How the models are judged.
+    pub validation: NewValidation,
+    /// The source of everything random.
+    pub seed: u64,
+    /// A greater one is served first.
+    pub priority: i32,
+    /// When it was created: milliseconds since 1970.
+    pub created_ms: u64,
+    /// The id of the best finished model.
+    pub best: Option<Digest>,
+    /// Its models, best first, those without metrics last.
+    pub models: Vec<TrainedView>,
+}
+
+/// A model of a training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainedView {
+    /// Its id, known before it is trained.
+    pub id: Digest,
+    /// What it is called within its training: its kind, numbered if there are several.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its parameters, complete.
+    pub params: Params,
+    /// Queued, running, succeeded, failed or cancelled.
+    pub state: State,
+    /// How much is done, from 0 to 1.
+    pub progress: f64,
+    /// The round that the fit is in.
+    pub round: u32,
+    /// How many rounds the fit has at most.
+    pub rounds: u32,
+    /// The units done in this round.
+    pub units_done: u32,
+    /// The units of a round.
+    pub units: u32,
+    /// How good it is on rows that it has not seen.
+    pub metrics: Option<Json>,
+    /// The digest of the model's bytes.
+    pub digest: Option<Digest>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// A model that can predict.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelView {
+    /// Its id.
+    pub id: Digest,
+    /// `training/kind`.
+    pub name: String,
+    /// The training's id.
+    pub training: Digest,
+    /// The dataset that it learned from.
+    pub dataset: Digest,
+    /// Regression or classification.
+    pub task: Task,
+    /// What it predicts.
+    pub target: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its parameters, complete.
+    pub params: Params,
+    /// How good it is on rows that it has not seen.
+    pub metrics: Option<Json>,
+    /// The part that each column has in its predictions; they sum to 1.
+    pub importance: Option<BTreeMap<String, f64>>,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// When its training was created: milliseconds since 1970.
+    pub created_ms: u64,
+    /// The columns that it wants; in the answer to a request for one model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub features: Option<Vec<FeatureView>>,
+    /// The classes that it tells apart, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub classes: Option<Vec<String>>,
+}
+
+/// A column that a model wants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FeatureView {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub r#type: dml_core::ColumnType,
+}
+
+/// A batch prediction to be created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPrediction {
+    /// The model's id or name, or that of a training: its best model.
+    pub model: String,
+    /// The dataset's id or name.
+    pub dataset: String,
+    /// What to call it; by default after the dataset and the model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+}
+
+/// A batch prediction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PredictionView {
+    /// The digest of model and dataset.
+    pub id: Digest,
+    /// The name given last.
+    pub name: Option<String>,
+    /// Queued, running, succeeded or failed.
+    pub state: State,
+    /// How much is done, from 0 to 1.
+    pub progress: f64,
+    /// The digest of the model's bytes.
+    pub model: Digest,
+    /// The dataset's id.
+    pub dataset: Digest,
+    /// The units done.
+    pub units_done: u32,
+    /// The units in all.
+    pub units: u32,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// When it was created: milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name, one of its own.
+    pub id: String,
+    /// What it does.
+    pub role: Role,
+    /// Where it answers; absent for a node of the same process.
+    pub address: Option<String>,
+    /// Whether it answered last time.
+    pub active: bool,
+    /// How many pieces of work it can do at a time; 0 for a db node.
+    pub slots: u32,
+    /// How many it does.
+    pub busy: u32,
+    /// How long ago it was last heard of.
+    pub age_ms: u64,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Stores and coordinates.
+    Db,
+    /// Serves users and computes.
+    Worker,
+}
+
+/// Rows to be predicted at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowsToPredict {
+    /// One object a row, one key a column.
+    pub rows: Vec<serde_json::Map<String, Json>>,
+}
+
+/// The answer to [`RowsToPredict`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PredictedRows {
+    /// One object a row: `prediction`, and for classifiers `probability_CLASS` for each class.
+    pub predictions: Vec<serde_json::Map<String, Json>>,
+}

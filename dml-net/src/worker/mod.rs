@@ -1,0 +1,79 @@
+//! A worker: serves the users' REST API, takes pieces of work from db nodes, computes them and returns the results. It
+//! keeps nothing that matters and knows no other worker; its only counterpart is a db node, whichever answers.
+
+mod inputs;
+mod pieces;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use dml_compute::Engine;
+use dml_core::node::Request;
+use tokio::sync::watch;
+
+use crate::{api, link::Link};
+pub(crate) use inputs::Cache;
+
+/// A worker's settings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What it is called; other workers must be called otherwise.
+    pub name: String,
+    /// How many pieces of work it computes at a time.
+    pub slots: usize,
+    /// How many bytes of blobs it keeps at hand.
+    pub cache_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let slots = std::thread::available_parallelism().map_or(1, Into::into);
+        Self { name: format!("worker-{}", crate::db::random_name()), slots, cache_bytes: 64 << 20 }
+    }
+}
+
+/// A worker, cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the REST API and the pieces of work under way have in common.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) link: Link,
+    pub(crate) engine: Engine,
+    pub(crate) cache: Cache,
+    stop: watch::Sender<bool>,
+}
+
+impl Worker {
+    /// A worker of these db nodes that can train what the engine can.
+    pub fn new(link: Link, engine: Engine, options: Options) -> Self {
+        let cache = Cache::new(options.cache_bytes);
+        let stop = watch::Sender::new(false);
+        Self { shared: Arc::new(Shared { options, link, engine, cache, stop }) }
+    }
+
+    /// The users' REST API: to be served, nested in a larger app, or called in the same process.
+    pub fn router(&self) -> Router {
+        api::router(self.clone())
+    }
+
+    /// Takes pieces of work and computes them until [`Worker::stop`] is called. A worker that is not run serves users
+    /// all the same.
+    pub async fn run(&self) {
+        pieces::run(self.shared.clone()).await;
+    }
+
+    /// Ends [`Worker::run`]: pieces under way are finished if they can be within `patience`, else handed back.
+    pub async fn stop(&self, patience: Duration) {
+        self.shared.stop.send_replace(true);
+        let idle = self.shared.stop.closed();
+        let _ = tokio::time::timeout(patience, idle).await;
+        let leave = Request::Leave { worker: self.shared.options.name.clone() };
+        if let Err(error) = self.shared.link.ask(&leave).await {
+            tracing::debug!(%error, "no db node heard the goodbye: the leases will run out");
+        }
+    }
+}
