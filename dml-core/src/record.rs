@@ -92,7 +92,8 @@ impl Body {
 }
 
 /// The names that people gave something, each with the time of the first naming (milliseconds since 1970). Times are
-/// for people: nothing is decided by them but which of two things of one name is meant.
+/// for people: nothing is decided by them but which of two things of one name is meant. What was created without a name
+/// has an empty one, which keeps the time and is no name to anybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Names(pub BTreeMap<String, u64>);
@@ -100,12 +101,18 @@ pub struct Names(pub BTreeMap<String, u64>);
 impl Names {
     /// The name given last.
     pub fn latest(&self) -> Option<&str> {
-        self.0.iter().max_by_key(|(name, at)| (**at, *name)).map(|(name, _)| name.as_str())
+        let names = self.0.iter().filter(|(name, _)| !name.is_empty());
+        names.max_by_key(|(name, at)| (**at, *name)).map(|(name, _)| name.as_str())
     }
 
     /// When the first name was given.
     pub fn since(&self) -> u64 {
         self.0.values().copied().min().unwrap_or(0)
+    }
+
+    /// When this name was given; none if it was not.
+    pub fn given(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied().filter(|_| !name.is_empty())
     }
 }
 
@@ -164,10 +171,15 @@ impl Record {
 
     /// Reads what [`Record::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotARecord> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|_| NotARecord::Unreadable)?;
-        match record.v {
-            VERSION => Ok(record),
-            newer => Err(NotARecord::Version(newer)),
+        // The version first: the rest of another version may look like anything.
+        #[derive(Deserialize)]
+        struct Versioned {
+            v: u8,
+        }
+        let unreadable = |_| NotARecord::Unreadable;
+        match serde_json::from_slice::<Versioned>(bytes).map_err(unreadable)?.v {
+            VERSION => serde_json::from_slice(bytes).map_err(unreadable),
+            other => Err(NotARecord::Version(other)),
         }
     }
 }
@@ -246,7 +258,28 @@ mod tests {
         a
     }
 
+    fn names() -> impl Strategy<Value = Names> {
+        proptest::collection::btree_map("[ab]?", 0u64..4, 0..4).prop_map(Names)
+    }
+
     proptest! {
+        #[test]
+        fn names_are_a_join(a in names(), b in names(), c in names()) {
+            let merged = |mut a: Names, b: &Names| {
+                let before = a.clone();
+                let learned = a.merge(b.clone());
+                assert_eq!(learned, a != before, "says whether it learned");
+                a
+            };
+            prop_assert_eq!(merged(a.clone(), &b), merged(b.clone(), &a));
+            prop_assert_eq!(merged(merged(a.clone(), &b), &c), merged(a.clone(), &merged(b.clone(), &c)));
+            prop_assert_eq!(merged(a.clone(), &a), a.clone());
+            // The time of creation never moves on, and an empty name is none.
+            prop_assert!(a.0.is_empty() || merged(a.clone(), &b).since() <= a.since());
+            prop_assert_ne!(a.latest(), Some(""));
+            prop_assert_eq!(a.given(""), None);
+        }
+
         #[test]
         fn merge_is_a_join(a in record(), b in record(), c in record()) {
             prop_assert_eq!(merged(a.clone(), b.clone()), merged(b.clone(), a.clone()));
@@ -274,6 +307,7 @@ mod tests {
     fn a_newer_format_is_refused_by_name() {
         let bytes = Record { v: 9, ..Record::new(Body::Job(job())) }.to_bytes();
         assert_eq!(Record::from_bytes(&bytes), Err(NotARecord::Version(9)));
+        assert_eq!(Record::from_bytes(br#"{"v":2,"shape":"other"}"#), Err(NotARecord::Version(2)));
         assert_eq!(Record::from_bytes(b"{"), Err(NotARecord::Unreadable));
     }
 
