@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::Digest,
+    lease::Piece,
     merge::{self, Merge},
     param::Params,
     split::Split,
@@ -45,6 +46,14 @@ impl Plan {
     pub fn over_chunks(rounds: u32, rows: u64, chunks: usize, rows_per_unit: u64) -> Self {
         let units = rows.div_ceil(rows_per_unit.max(1)).clamp(1, (chunks as u64).max(1));
         Self { rounds: rounds.max(1), units: units as u32, fold: true }
+    }
+
+    /// Whether a round may have such a piece.
+    pub fn has(&self, piece: Piece) -> bool {
+        match piece {
+            Piece::Unit(unit) => unit < self.units,
+            Piece::Fold => self.fold,
+        }
     }
 
     /// The share of `count` things, in order, that falls to the unit `index`.

@@ -2,7 +2,7 @@
 //! A lease that is not renewed runs out, so a dead worker's work is free again without anybody deciding anything.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use core::time::Duration;
+use core::{ops::RangeBounds, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,14 +49,15 @@ pub struct Leases {
     lease: Duration,
     epoch: u64,
     held: BTreeMap<Slot, Held>,
-    /// How often a lease on the slot ran out, or when it may be tried again.
+    /// How often a lease on the slot ran out, and when it may be tried again. Only of slots that are still wanted: see
+    /// [`Leases::forget`].
     lost: BTreeMap<Slot, Lost>,
 }
 
 #[derive(Default)]
 struct Lost {
     times: u32,
-    not_before: Duration,
+    not_before: Option<Duration>,
 }
 
 /// After so many leases that ran out, a piece is taken to be what kills its workers.
@@ -70,7 +71,8 @@ impl Leases {
 
     /// Whether nobody holds it.
     pub fn is_free(&self, now: Duration, slot: &Slot) -> bool {
-        !self.held.contains_key(slot) && self.lost.get(slot).is_none_or(|lost| lost.not_before <= now)
+        !self.held.contains_key(slot)
+            && self.lost.get(slot).and_then(|lost| lost.not_before).is_none_or(|at| at <= now)
     }
 
     /// Leases a free slot.
@@ -91,21 +93,28 @@ impl Leases {
         }
     }
 
+    /// Who holds a lease; none if it is no longer held.
+    pub fn holder(&self, lease: &Lease) -> Option<&str> {
+        let held = self.held.get(&lease.slot)?;
+        (held.epoch == lease.epoch).then_some(held.worker.as_str())
+    }
+
     /// Gives a lease back; the piece is free again after `pause`.
     pub fn release(&mut self, now: Duration, lease: &Lease, pause: Duration) {
         if self.held.get(&lease.slot).is_some_and(|held| held.epoch == lease.epoch) {
             self.held.remove(&lease.slot);
             if !pause.is_zero() {
-                self.lost.entry(lease.slot).or_default().not_before = now + pause;
+                self.lost.entry(lease.slot).or_default().not_before = Some(now + pause);
             }
         }
     }
 
-    /// Forgets everything about the slots of a job below a round: they are done.
-    pub fn forget(&mut self, job: Digest, below_round: u32) {
-        let of = |slot: &Slot| slot.job == job && slot.round < below_round;
-        self.held.retain(|slot, _| !of(slot));
-        self.lost.retain(|slot, _| !of(slot));
+    /// Forgets everything about the slots of a job in these rounds: they are done, or not wanted.
+    pub fn forget(&mut self, job: Digest, rounds: impl RangeBounds<u32>) {
+        let from = Slot { job, round: 0, piece: Piece::Unit(0) };
+        let to = Slot { job, round: u32::MAX, piece: Piece::Fold };
+        self.held.extract_if(from..=to, |slot, _| rounds.contains(&slot.round)).for_each(drop);
+        self.lost.extract_if(from..=to, |slot, _| rounds.contains(&slot.round)).for_each(drop);
     }
 
     /// Forgets a piece that is done.
@@ -114,28 +123,36 @@ impl Leases {
         self.lost.remove(slot);
     }
 
-    /// Frees every lease that has run out by now. Gives those slots that ran out too often.
+    /// Frees every lease that has run out by now and ends every pause that is over. Gives the slots that are free again.
     pub fn expire(&mut self, now: Duration) -> Vec<Slot> {
-        let over: Vec<Slot> =
-            self.held.iter().filter(|(_, held)| held.until <= now).map(|(slot, _)| *slot).collect();
-        for slot in &over {
-            self.held.remove(slot);
+        let over = self.held.extract_if(.., |_, held| held.until <= now);
+        let mut freed: Vec<Slot> = over.map(|(slot, _)| slot).collect();
+        for slot in &freed {
             self.lost.entry(*slot).or_default().times += 1;
         }
-        over.into_iter()
-            .filter(|slot| self.lost.get(slot).is_some_and(|lost| lost.times >= MAX_LOST))
-            .collect()
+        for (slot, lost) in &mut self.lost {
+            if lost.not_before.take_if(|at| *at <= now).is_some() && !self.held.contains_key(slot) {
+                freed.push(*slot);
+            }
+        }
+        self.lost.retain(|_, lost| lost.times > 0 || lost.not_before.is_some());
+        freed
     }
 
-    /// Frees everything that a worker holds: it said goodbye.
-    pub fn release_all(&mut self, worker: &str) {
-        self.held.retain(|_, held| held.worker != worker);
+    /// Whether leases on it ran out so often that it is taken to be what kills its workers.
+    pub fn is_deadly(&self, slot: &Slot) -> bool {
+        self.lost.get(slot).is_some_and(|lost| lost.times >= MAX_LOST)
+    }
+
+    /// Frees everything that a worker holds: it said goodbye. Gives the slots that are free again.
+    pub fn release_all(&mut self, worker: &str) -> Vec<Slot> {
+        self.held.extract_if(.., |_, held| held.worker == worker).map(|(slot, _)| slot).collect()
     }
 
     /// When the next lease runs out or the next pause ends.
-    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Duration> {
         let held = self.held.values().map(|held| held.until);
-        let pauses = self.lost.values().map(|lost| lost.not_before).filter(|at| *at > now);
+        let pauses = self.lost.values().filter_map(|lost| lost.not_before);
         held.chain(pauses).min()
     }
 
@@ -191,10 +208,10 @@ mod tests {
         let mut leases = Leases::new(LEASE, 0);
         let deadly = (1..=MAX_LOST).map(|n| {
             leases.grant(at(u64::from(n) * 100), slot(0), "a");
-            leases.expire(at(u64::from(n) * 100 + 50))
+            leases.expire(at(u64::from(n) * 100 + 50));
+            leases.is_deadly(&slot(0))
         });
-        let told: Vec<usize> = deadly.map(|slots| slots.len()).collect();
-        assert_eq!(told, [0, 0, 0, 0, 1]);
+        assert_eq!(deadly.collect::<Vec<_>>(), [false, false, false, false, true]);
     }
 
     #[test]
@@ -203,6 +220,35 @@ mod tests {
         let lease = leases.grant(at(0), slot(0), "a");
         leases.release(at(1), &lease, at(2));
         assert!(!leases.is_free(at(2), &slot(0)) && leases.is_free(at(3), &slot(0)));
-        assert_eq!(leases.deadline(at(1)), Some(at(3)));
+        assert_eq!(leases.deadline(), Some(at(3)));
+        assert_eq!([leases.expire(at(3)), leases.expire(at(3))], [alloc::vec![slot(0)], Vec::new()]);
+        assert_eq!(leases.deadline(), None);
+    }
+
+    #[test]
+    fn a_holder_who_leaves_frees_only_its_own() {
+        let mut leases = Leases::new(LEASE, 0);
+        let (a, b) = (leases.grant(at(0), slot(0), "a"), leases.grant(at(0), slot(1), "b"));
+        assert_eq!((leases.holder(&a), leases.held_by("a")), (Some("a"), 1));
+        assert_eq!(leases.release_all("a"), [slot(0)]);
+        assert_eq!((leases.holder(&a), leases.holder(&b)), (None, Some("b")));
+    }
+
+    #[test]
+    fn what_is_not_wanted_leaves_no_trace() {
+        let mut leases = Leases::new(LEASE, 0);
+        let other = Slot { job: Digest::of(b"other"), ..slot(0) };
+        let in_round = |round, piece| Slot { round, piece, ..slot(0) };
+        let slots =
+            [in_round(0, Piece::Unit(7)), in_round(0, Piece::Fold), in_round(1, Piece::Unit(0)), other];
+        for slot in slots {
+            leases.grant(at(0), slot, "a");
+        }
+        leases.forget(slot(0).job, ..1);
+        assert_eq!((leases.count(slot(0).job), leases.count(other.job)), (1, 1));
+        leases.expire(at(20));
+        assert_eq!(leases.lost.len(), 2);
+        leases.forget(slot(0).job, ..);
+        assert_eq!(leases.lost.keys().collect::<Vec<_>>(), [&other]);
     }
 }

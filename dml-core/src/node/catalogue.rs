@@ -14,6 +14,7 @@ use crate::{
     job::Job,
     merge::Merge,
     record::{Body, Kind, Names, Record},
+    schedule::Standing,
     training::{self, Training},
 };
 
@@ -134,21 +135,24 @@ impl Catalogue {
         core::iter::once(root).chain(children).collect()
     }
 
-    /// Whether a job has work left that is wanted.
-    pub(super) fn is_open(&self, id: &Digest) -> bool {
-        let Some(job) = self.job(id) else { return false };
-        let wanted = match &job.spec.parent {
-            Some(parent) => self.training(parent).is_some_and(|training| !training.is_cancelled()),
-            None => true,
+    /// The jobs of a training that are wanted: those behind models that can still be had, unless it was cancelled.
+    pub(super) fn wanted(&self, id: Digest) -> BTreeSet<Digest> {
+        let Some(training) = self.training(&id).filter(|training| !training.is_cancelled()) else {
+            return BTreeSet::new();
         };
-        wanted && job.is_open()
+        let failed = |job: &Digest| self.job(job).is_some_and(|job| job.failure.is_some());
+        let models = (0..training.spec.models.len()).map(|m| training.spec.jobs_of(id, m));
+        models.filter(|jobs| !jobs.iter().any(failed)).flatten().collect()
     }
 
-    /// When the thing was created and how urgent it is; a job has both from its training.
-    pub(super) fn standing(&self, id: Digest) -> (u64, i32) {
+    /// A job's place in the order of service; it has its age and urgency from its training.
+    pub(super) fn standing(&self, id: Digest, job: &Job) -> Standing {
         let root = self.root(id);
-        let created = self.get(&root).map_or(0, |record| record.names.since());
-        (created, self.training(&root).map_or(0, |training| training.priority))
+        Standing {
+            priority: self.training(&root).map_or(0, |training| training.priority),
+            created_ms: self.get(&root).map_or(0, |record| record.names.since()),
+            dataset: job.spec.work.dataset(),
+        }
     }
 
     /// What of this kind a text names: the thing that was given this name last, or whose id begins so.
@@ -211,10 +215,10 @@ impl Naming<'_> {
     /// When it was given this name; none if it was not.
     fn get(&self, text: &str) -> Option<u64> {
         match self {
-            Self::Given(names) => names.0.get(text).copied(),
+            Self::Given(names) => names.given(text),
             Self::Model(names, model) => {
                 let training = text.strip_suffix(model.as_str())?.strip_suffix('/')?;
-                names.0.get(training).copied()
+                names.given(training)
             }
         }
     }
@@ -227,14 +231,29 @@ fn parent(body: &Body) -> Option<Digest> {
     }
 }
 
+/// What was asked for, without what only work and requests may bring about.
+fn as_asked(body: Body) -> Body {
+    match body {
+        Body::Dataset(dataset) => Body::Dataset(dataset),
+        Body::Training(training) => Body::Training(Training { stops: 0, ..training }),
+        Body::Job(job) => Body::Job(Job::new(job.spec)),
+    }
+}
+
 /// The requests about records.
 impl Node {
     pub(super) fn create(&mut self, body: Body, name: Option<String>, time_ms: u64) -> Response {
+        let body = as_asked(body);
         let id = body.id();
-        let mut record = Record::new(body);
-        record.names.0.extend(name.map(|name| (name, time_ms)));
+        if let Some(refusal) = self.lacks(&body) {
+            return Response::Refused(refusal);
+        }
         let old = self.catalogue.get(&id);
         let new = old.is_none_or(|old| old.body.is_none());
+        let mut record = Record::new(body);
+        // What is new keeps the time of its creation, with or without a name.
+        let name = name.filter(|name| !name.is_empty()).or_else(|| new.then(String::new));
+        record.names.0.extend(name.map(|name| (name, time_ms)));
         let mut merged = match old {
             Some(old) if new => Record { life: old.life + 1, ..record },
             Some(old) => {
@@ -259,6 +278,27 @@ impl Node {
         Response::Created { id, new, replicas: 1 }
     }
 
+    /// What must be there before this can be worked on, and is not: it may just have been deleted.
+    fn lacks(&self, body: &Body) -> Option<Refusal> {
+        let missing = |what: &str, id: &Digest| Refusal::NotFound { what: what.into(), text: id.to_string() };
+        let dataset = |id: &Digest| {
+            let there = matches!(self.catalogue.body(id), Some(Body::Dataset(_)));
+            (!there).then(|| missing(Kind::Dataset.name(), id))
+        };
+        match body {
+            Body::Dataset(_) => None,
+            Body::Training(training) => dataset(&training.spec.problem.dataset),
+            Body::Job(job) => {
+                let parent = job.spec.parent.filter(|parent| self.catalogue.training(parent).is_none());
+                let parent = parent.map(|parent| missing(Kind::Training.name(), &parent));
+                let inputs = job.spec.work.blobs();
+                let input = inputs.iter().find(|blob| !self.catalogue.refers_to(blob));
+                let model = input.map(|blob| missing(Kind::Model.name(), blob));
+                parent.or(model).or_else(|| dataset(&job.spec.work.dataset()))
+            }
+        }
+    }
+
     pub(super) fn list(&self, kind: Kind, after: Option<Cursor>, limit: usize) -> Response {
         let place = |created: u64, id: Digest| (Reverse(created), id);
         let after = after.map(|cursor| place(cursor.created_ms, cursor.id));
@@ -279,7 +319,10 @@ impl Node {
             Some(Body::Training(_)) if self.is_unfinished(id) => {}
             Some(_) => return Response::Refused(Refusal::NotCancellable),
             None => {
-                return Response::Refused(Refusal::NotFound { what: "training".into(), text: id.to_string() });
+                return Response::Refused(Refusal::NotFound {
+                    what: "training".into(),
+                    text: id.to_string(),
+                });
             }
         }
         self.catalogue.change(id, |record| {
@@ -293,8 +336,16 @@ impl Node {
 
     pub(super) fn delete(&mut self, id: Digest) -> Response {
         let Some(body) = self.catalogue.body(&id) else {
-            return Response::Refused(Refusal::NotFound { what: "record".into(), text: id.to_string() });
+            return match self.catalogue.get(&id) {
+                // Deleting twice is deleting once: the first answer may have been lost.
+                Some(_) => Response::Done,
+                None => Response::Refused(Refusal::NotFound { what: "record".into(), text: id.to_string() }),
+            };
         };
+        let root = self.catalogue.root(id);
+        if root != id && self.catalogue.training(&root).is_some() {
+            return Response::Refused(Refusal::InUse { by: self.title(root) });
+        }
         let needs: Vec<Digest> = match body {
             Body::Dataset(_) => alloc::vec![id],
             // A prediction that is not finished needs the model.
@@ -309,7 +360,7 @@ impl Node {
         }
         for member in self.catalogue.family(id) {
             self.catalogue.change(member, Record::delete);
-            self.shares.close(&member);
+            self.close(member);
             self.dirty.insert(member);
         }
         Response::Done
@@ -318,9 +369,7 @@ impl Node {
     /// Something unfinished, outside the family of `id`, that needs one of these.
     fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
         self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
-            let record = self.catalogue.get(&user)?;
-            let body = record.body.as_ref()?;
-            let used = match body {
+            let used = match self.catalogue.body(&user)? {
                 Body::Dataset(_) => return None,
                 Body::Training(training) => alloc::vec![training.spec.problem.dataset],
                 Body::Job(job) if job.spec.parent.is_none() => {
@@ -328,10 +377,19 @@ impl Node {
                 }
                 Body::Job(_) => return None,
             };
-            let name = record.names.latest().map(|name| format!("'{name}'")).unwrap_or_else(|| user.short());
             let in_use = used.iter().any(|used| needs.contains(used)) && self.is_unfinished(user);
-            in_use.then(|| format!("{} {name}", body.kind().name()))
+            in_use.then(|| self.title(user))
         })
+    }
+
+    /// What a thing is and what it is called.
+    fn title(&self, id: Digest) -> String {
+        let record = self.catalogue.get(&id);
+        let kind = record.and_then(|record| record.body.as_ref()).map_or("record", |body| body.kind().name());
+        match record.and_then(|record| record.names.latest()) {
+            Some(name) => format!("{kind} '{name}'"),
+            None => format!("{kind} {}", id.short()),
+        }
     }
 
     fn is_unfinished(&self, id: Digest) -> bool {

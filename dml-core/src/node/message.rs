@@ -29,7 +29,7 @@ pub enum Event {
     },
     /// Whoever asked has gone away: no answer is needed.
     Gone(Ticket),
-    /// The records of an [`Effect::Persist`] are durable.
+    /// The records of an [`Effect::Persist`] are durable, and so are those of all before it.
     Persisted(u64),
     /// The deadline has come.
     Tick,
@@ -92,7 +92,7 @@ pub enum Request {
         /// The training.
         id: Digest,
     },
-    /// Delete something, with its children.
+    /// Delete something, with its children; what was deleted before stays so. A job of a training goes with it alone.
     Delete {
         /// The dataset, training or prediction.
         id: Digest,
@@ -118,6 +118,17 @@ pub enum Request {
     },
     /// The workers that have been seen.
     Workers,
+}
+
+impl Request {
+    /// Whether it may change records, so that its answer means that they are durable.
+    pub(super) fn changes_records(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Cancel { .. } | Self::Delete { .. } | Self::Report { .. } => true,
+            Self::Find { .. } | Self::List { .. } | Self::Watch { .. } | Self::Workers => false,
+            Self::Claim(_) | Self::Renew { .. } | Self::Leave { .. } => false,
+        }
+    }
 }
 
 /// A worker's request for work.
@@ -152,7 +163,7 @@ pub enum Outcome {
     Failed(String),
     /// Not done: it may be tried again after a pause.
     Released {
-        /// How long.
+        /// How long; at most as long as a lease.
         pause_ms: u64,
     },
 }

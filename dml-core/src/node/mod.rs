@@ -49,17 +49,56 @@ pub struct Node {
     leases: Leases,
     shares: Shares,
     workers: BTreeMap<String, Seen>,
-    /// How often each training or prediction has changed since the node started.
+    /// How many changes there were when each thing, children included, changed last; only of what was changed since
+    /// the node started and is still there.
     versions: BTreeMap<Digest, u64>,
+    /// The version of what was not changed since the node started: above all versions of its earlier lives.
+    first_version: u64,
+    changes: u64,
     claims: BTreeMap<Ticket, Waiting<Claim>>,
     watches: BTreeMap<Ticket, Waiting<(Digest, u64)>>,
-    /// Answers that wait for a write to be durable.
-    unanswered: BTreeMap<u64, Vec<(Ticket, Response)>>,
     writes: u64,
+    /// What follows when a write is durable; those that are on their way.
+    unwritten: BTreeMap<u64, Unwritten>,
     /// Ids changed by the event at hand.
     dirty: BTreeSet<Digest>,
     /// Blobs without a reference, and when they go.
-    doomed: BTreeMap<Digest, Duration>,
+    doomed: Doomed,
+}
+
+/// What waits for a write.
+#[derive(Default)]
+struct Unwritten {
+    answers: Vec<(Ticket, Response)>,
+    /// The blobs to which the records written before still refer.
+    unreferred: Vec<Digest>,
+}
+
+/// When blobs go, by blob and by time.
+#[derive(Default)]
+struct Doomed {
+    times: BTreeMap<Digest, Duration>,
+    queue: BTreeSet<(Duration, Digest)>,
+}
+
+impl Doomed {
+    fn insert(&mut self, blob: Digest, at: Duration) {
+        if let Some(before) = self.times.insert(blob, at) {
+            self.queue.remove(&(before, blob));
+        }
+        self.queue.insert((at, blob));
+    }
+
+    fn next(&self) -> Option<Duration> {
+        self.queue.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: Duration) -> Option<Digest> {
+        let (_, blob) = self.queue.first().copied().filter(|(at, _)| *at <= now)?;
+        self.queue.pop_first();
+        self.times.remove(&blob);
+        Some(blob)
+    }
 }
 
 impl Node {
@@ -77,18 +116,20 @@ impl Node {
             shares: Shares::default(),
             workers: BTreeMap::new(),
             versions: BTreeMap::new(),
+            first_version: (u64::from(generation) << 32) + 1,
+            changes: (u64::from(generation) << 32) + 1,
             claims: BTreeMap::new(),
             watches: BTreeMap::new(),
-            unanswered: BTreeMap::new(),
             writes: 0,
+            unwritten: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            doomed: BTreeMap::new(),
+            doomed: Doomed::default(),
         };
         for (id, record) in records {
             node.catalogue.put(id, record);
         }
-        let ids: Vec<Digest> = node.catalogue.ids().collect();
-        ids.into_iter().for_each(|id| node.reopen(id));
+        let roots: BTreeSet<Digest> = node.catalogue.ids().map(|id| node.catalogue.root(id)).collect();
+        roots.into_iter().for_each(|root| node.follow(root));
         node
     }
 
@@ -97,12 +138,16 @@ impl Node {
         let mut effects = Vec::new();
         match event {
             Event::Request { ticket, request, time_ms } => {
-                match self.request(now, ticket, request, time_ms) {
-                    Some(response) if self.dirty.is_empty() => effects.push(Effect::Reply(ticket, response)),
-                    Some(response) => {
-                        self.unanswered.entry(self.writes + 1).or_default().push((ticket, response))
+                let changes = request.changes_records();
+                if let Some(response) = self.request(now, ticket, request, time_ms) {
+                    // What is answered is durable: also what an earlier request has changed, on which this one relies.
+                    let last = self.unwritten.keys().next_back().copied().filter(|_| changes);
+                    match if self.dirty.is_empty() { last } else { Some(self.writes + 1) } {
+                        Some(write) => {
+                            self.unwritten.entry(write).or_default().answers.push((ticket, response))
+                        }
+                        None => effects.push(Effect::Reply(ticket, response)),
                     }
-                    None => {}
                 }
             }
             Event::Gone(ticket) => {
@@ -110,14 +155,22 @@ impl Node {
                 self.watches.remove(&ticket);
             }
             Event::Persisted(write) => {
-                let answers = self.unanswered.remove(&write).unwrap_or_default();
-                effects.extend(answers.into_iter().map(|(ticket, response)| Effect::Reply(ticket, response)));
+                // Writes become durable in order.
+                let later = self.unwritten.split_off(&(write + 1));
+                for written in core::mem::replace(&mut self.unwritten, later).into_values() {
+                    let replies = written.answers.into_iter();
+                    effects.extend(replies.map(|(ticket, response)| Effect::Reply(ticket, response)));
+                    for blob in written.unreferred {
+                        self.doomed.insert(blob, now + self.settings.blob_grace);
+                    }
+                }
             }
             Event::Tick => {}
         }
         self.expire(now);
-        self.persist(now, &mut effects);
-        self.answer_waiting(now, &mut effects);
+        let changed = self.persist(&mut effects);
+        self.hand_out(now, &mut effects);
+        self.tell_watchers(now, changed, &mut effects);
         self.discard(now, &mut effects);
         effects
     }
@@ -126,8 +179,8 @@ impl Node {
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
         let claims = self.claims.values().map(|waiting| waiting.until);
         let watches = self.watches.values().map(|waiting| waiting.until);
-        let doomed = self.doomed.values().copied();
-        claims.chain(watches).chain(doomed).chain(self.leases.deadline(now)).min()
+        let waits = claims.chain(watches).chain(self.doomed.next()).chain(self.leases.deadline());
+        waits.min().map(|at| at.max(now))
     }
 
     /// The record under an id, deleted ones included.
@@ -166,13 +219,16 @@ impl Node {
                 return None;
             }
             Request::Renew { leases } => {
+                leases.iter().for_each(|lease| self.heard(now, lease));
                 let lost = leases.into_iter().filter(|lease| !self.leases.renew(now, lease)).collect();
                 Response::Lost(lost)
             }
-            Request::Report { lease, outcome } => self.report(now, lease, outcome),
+            Request::Report { lease, outcome } => {
+                self.heard(now, &lease);
+                self.report(now, lease, outcome)
+            }
             Request::Leave { worker } => {
-                self.leases.release_all(&worker);
-                self.workers.remove(&worker);
+                self.leave(now, &worker);
                 Response::Done
             }
             Request::Workers => self.list_workers(now),
@@ -189,30 +245,36 @@ impl Node {
         Response::Workers(seen.collect())
     }
 
-    /// Writes down what the event has changed, and wakes those who watch it.
-    fn persist(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+    /// Writes down what the event has changed. Says whether that was anything.
+    fn persist(&mut self, effects: &mut Vec<Effect>) -> bool {
         if self.dirty.is_empty() {
-            return;
+            return false;
         }
         self.writes += 1;
+        self.changes += 1;
         let mut records = Vec::new();
         for id in core::mem::take(&mut self.dirty) {
             let Some(record) = self.catalogue.get(&id) else { continue };
+            match record.body {
+                Some(_) => self.versions.insert(self.catalogue.root(id), self.changes),
+                None => self.versions.remove(&id),
+            };
             records.push((id, record.clone()));
-            *self.versions.entry(self.catalogue.root(id)).or_insert(1) += 1;
         }
         effects.push(Effect::Persist { write: self.writes, records });
-        for blob in self.catalogue.take_unreferred() {
-            self.doomed.insert(blob, now + self.settings.blob_grace);
-        }
+        self.unwritten.entry(self.writes).or_default().unreferred = self.catalogue.take_unreferred();
+        true
     }
 
-    /// Everything about an id that follows from its record: whether it is open, and what is missing below it.
-    fn reopen(&mut self, id: Digest) {
+    /// Everything that follows from a record: what is missing below it, and which jobs are open.
+    fn follow(&mut self, id: Digest) {
         let root = self.catalogue.root(id);
         self.reconcile(root);
-        for job in self.catalogue.family(root) {
-            if self.catalogue.is_open(&job) { self.shares.open(job) } else { self.shares.close(&job) }
+        let wanted = self.catalogue.wanted(root);
+        for member in self.catalogue.family(root) {
+            let job = self.catalogue.job(&member).filter(|job| job.is_open());
+            let open = job.is_some_and(|job| job.spec.parent.is_none() || wanted.contains(&member));
+            if open { self.open(member) } else { self.close(member) }
         }
     }
 
@@ -235,21 +297,27 @@ impl Node {
     /// A change of `id` is to be written down; all that follows from it is done.
     fn changed(&mut self, id: Digest) {
         self.dirty.insert(id);
-        self.reopen(id);
+        self.follow(id);
     }
 
-    fn answer_waiting(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let tickets: Vec<Ticket> = self.claims.keys().copied().collect();
-        for ticket in tickets {
-            let Waiting { what, until } = &self.claims[&ticket];
-            let (claim, over) = (what.clone(), *until <= now);
-            let work = self.assign(now, &claim);
-            if over || !work.is_empty() {
-                self.claims.remove(&ticket);
-                effects.push(Effect::Reply(ticket, Response::Work(work)));
+    /// Answers the claims for which there is work, in the order in which they came, and those that waited long enough.
+    fn hand_out(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let mut claims = core::mem::take(&mut self.claims);
+        claims.retain(|ticket, Waiting { what, until }| {
+            let work = self.assign(now, what);
+            let over = !work.is_empty() || *until <= now;
+            if over {
+                effects.push(Effect::Reply(*ticket, Response::Work(work)));
             }
-        }
-        let due = self.watches.iter().filter_map(|(ticket, Waiting { what: (id, seen), until })| {
+            !over
+        });
+        self.claims = claims;
+    }
+
+    /// Answers those who watch what has changed, and those who waited long enough.
+    fn tell_watchers(&mut self, now: Duration, changed: bool, effects: &mut Vec<Effect>) {
+        let watches = self.watches.iter().filter(|(_, watch)| changed || watch.until <= now);
+        let due = watches.filter_map(|(ticket, Waiting { what: (id, seen), until })| {
             let seen = if *until <= now { 0 } else { *seen };
             Some((*ticket, self.family(*id, seen)?))
         });
@@ -260,10 +328,8 @@ impl Node {
     }
 
     fn discard(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let due: Vec<Digest> =
-            self.doomed.iter().filter(|(_, at)| **at <= now).map(|(blob, _)| *blob).collect();
-        self.doomed.retain(|blob, _| !due.contains(blob));
-        let gone: Vec<Digest> = due.into_iter().filter(|blob| !self.catalogue.refers_to(blob)).collect();
+        let due = core::iter::from_fn(|| self.doomed.pop_due(now));
+        let gone: Vec<Digest> = due.filter(|blob| !self.catalogue.refers_to(blob)).collect();
         if !gone.is_empty() {
             effects.push(Effect::Discard(gone));
         }
@@ -272,7 +338,7 @@ impl Node {
     /// The record and its children, if they are newer than what was seen.
     fn family(&self, id: Digest, seen: u64) -> Option<Response> {
         let root = self.catalogue.root(id);
-        let version = self.versions.get(&root).copied().unwrap_or(1);
+        let version = self.versions.get(&root).copied().unwrap_or(self.first_version);
         if self.catalogue.body(&id).is_none() {
             let refusal = Refusal::NotFound { what: "record".into(), text: id.to_string() };
             return Some(Response::Refused(refusal));
