@@ -1,7 +1,7 @@
 //! A cluster in one process: db nodes and workers wired Router to Router, with no socket. It is what `dml` runs when no
 //! cluster is named, what `dml up` serves, and what other programs embed.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dml_compute::{Engine, Registry};
 use tokio::net::TcpListener;
@@ -49,7 +49,7 @@ impl Cluster {
             Some(directory) => Db::open(directory)?,
             None => Db::in_memory()?,
         };
-        let engine = Engine::new(options.registry);
+        let engine = Arc::new(Engine::new(options.registry));
         let start = |n: usize| {
             let link = Link::new([Peer::router(db.router())]);
             let settings = worker::Options { name: format!("worker-{n}"), slots: options.slots, ..Default::default() };
@@ -83,7 +83,7 @@ impl Cluster {
     }
 
     /// Waits until the store fails, and says why.
-    pub async fn failed(&self) -> std::sync::Arc<DbError> {
+    pub async fn failed(&self) -> Arc<DbError> {
         self.db.failed().await
     }
 

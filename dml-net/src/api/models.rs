@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::{Kind as ModelKind, Model, table};
+use dml_compute::{Kind as ModelKind, Model, model::PredictError, table};
 use dml_core::{
     Body, Digest,
     node::{Refusal, Request, Response},
@@ -141,8 +141,8 @@ pub(super) async fn show(
 ) -> Result<Json<ModelView>, Problem> {
     let found = resolve(&worker, &id).await?;
     let model = load(&worker, found.digest).await?;
-    let features = model.features().iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
-    let classes = Some(model.classes().to_vec()).filter(|classes| !classes.is_empty());
+    let features = model.features.iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
+    let classes = Some(model.classes.clone()).filter(|classes| !classes.is_empty());
     let view = found.view(&worker).await?;
     Ok(Json(ModelView { features: Some(features.collect()), classes, ..view }))
 }
@@ -152,6 +152,15 @@ pub(super) async fn load(worker: &Worker, digest: Digest) -> Result<Arc<Model>, 
     let bytes = worker.shared.blob(digest).await?;
     let model = Model::from_bytes(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(Arc::new(model))
+}
+
+impl From<PredictError> for Problem {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::Table(error) => error.into(),
+            other => Self::internal(other.to_string()),
+        }
+    }
 }
 
 /// What to download.
@@ -170,12 +179,12 @@ pub(super) async fn download(
     let bytes = worker.shared.blob(found.digest).await?;
     let name = &found.family.training.spec.model_names()[found.place];
     let (kind, ending, body) = match query.format.as_deref().unwrap_or("native") {
-        "native" => ("application/octet-stream", "dml", bytes),
+        "native" => ("application/octet-stream", "dml", Bytes::from_owner(bytes)),
         "json" => {
             let model = load(&worker, found.digest).await?;
             let json = model.to_json(worker.shared.engine.registry());
             let json = json.map_err(|error| Problem::internal(error.to_string()))?;
-            ("application/json", "json", serde_json::to_vec_pretty(&json).expect("JSON can be written").into())
+            ("application/json", "json", json.into())
         }
         other => {
             let detail = format!("a model can be downloaded as native or json, not as '{other}'");
@@ -217,7 +226,7 @@ pub(super) async fn predict(
             let rows: RowsToPredict = serde_json::from_slice(&body).map_err(|error| {
                 Problem::bad_request("bad-json", format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}"))
             })?;
-            table::from_json_rows(&rows.rows, model.features())?
+            table::from_json_rows(&rows.rows, &model.features)?
         } else {
             table::read_rows(&body, &table::Limits::default())?
         };

@@ -7,9 +7,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::table;
+use dml_compute::{Model, table};
 use dml_core::{
-    Body, Digest, Job, JobSpec, Work,
+    Body, ColumnType, Dataset, Digest, Job, JobSpec, Work,
     node::{Request, Response},
     record::Kind,
 };
@@ -37,7 +37,7 @@ pub(super) async fn create(
     let dataset = worker.shared.dataset(dataset_id).await?;
     // What would fail in every unit is told now.
     let model = models::load(&worker, found.digest).await?;
-    model.check_columns(&dataset)?;
+    check_columns(&model, &dataset)?;
     let name = match &new.name {
         Some(name) => check_name(name)?,
         None => "prediction".into(),
@@ -50,6 +50,25 @@ pub(super) async fn create(
     let (view, _) = fetch(&worker, id, 0, 0).await?;
     let location = format!("/v1/predictions/{id}");
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(view)).into_response())
+}
+
+/// The dataset has every column that the model wants, and text only where the model learned from text.
+fn check_columns(model: &Model, dataset: &Dataset) -> Result<(), Problem> {
+    let missing: Vec<&str> =
+        model.features.iter().map(|(name, _)| name.as_str()).filter(|name| dataset.column(name).is_none()).collect();
+    if let [first, ..] = missing.as_slice() {
+        let detail = format!("the table lacks columns that the model learned from: {}", missing.join(", "));
+        return Err(Problem::unprocessable("missing-column", detail).at(None, Some(first)));
+    }
+    for (name, learned) in &model.features {
+        let Some(column) = dataset.column(name) else { continue };
+        let blank = column.nulls == dataset.rows;
+        if learned.is_numeric() && column.r#type == ColumnType::Text && !blank {
+            let detail = format!("column '{name}' holds text, and the model learned from numbers: mend the column");
+            return Err(Problem::unprocessable("wrong-type", detail).at(None, Some(name)));
+        }
+    }
+    Ok(())
 }
 
 async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<(PredictionView, u64), Problem> {

@@ -9,9 +9,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::Shape;
+use dml_compute::engine::{check_problem, shape};
 use dml_core::{
-    Body, Dataset, Digest, ModelSpec, Params, Task, Training, TrainingSpec, Validation,
+    Body, ColumnType, Dataset, Digest, ModelSpec, Params, Task, Training, TrainingSpec, Validation,
     job::Problem as Learned,
     node::{Request, Response},
     record::Kind,
@@ -55,23 +55,23 @@ pub(super) async fn create(
 /// Checks everything that can be known before the work begins, and fixes how the work is cut.
 fn specify(worker: &Worker, id: Digest, dataset: &Dataset, new: &NewTraining) -> Result<TrainingSpec, Problem> {
     let engine = &worker.shared.engine;
-    let problem = dml_compute::engine::check_problem(dataset, new.task, &new.target, new.features.as_deref())
-        .map_err(|error| Problem::unprocessable(error.code(), error.to_string()).at(None, error.column()))?;
+    let task = new.task.unwrap_or_else(|| suggested(dataset, &new.target));
+    let problem = check_problem(dataset, task, &new.target, new.features.as_deref())
+        .map_err(|error| Problem::unprocessable(error.code(), error.to_string()).at(None, Some(error.column())))?;
     let problem = Learned { dataset: id, ..problem };
     let validation = check_validation(new.validation, dataset.rows)?;
     let models = match new.models.as_slice() {
-        [] => engine.registry().default_kinds(problem.task).map(|kind| NewModel { kind: kind.name.into(), params: Params::default() }).collect(),
+        [] => {
+            let kinds = engine.registry().defaults(task).into_iter();
+            kinds.map(|kind| NewModel { kind: kind.name.into(), params: Params::default() }).collect()
+        }
         models if models.len() > MAX_MODELS => {
             let detail = format!("a training has at most {MAX_MODELS} models, not {}: make several", models.len());
             return Err(Problem::unprocessable("too-many-models", detail));
         }
         models => models.to_vec(),
     };
-    let classes = match problem.task {
-        Task::Classification => dml_compute::engine::class_count(dataset, &problem.target),
-        Task::Regression => 0,
-    };
-    let shape = Shape { rows: dataset.rows, columns: problem.features.len(), chunks: dataset.chunks.len(), classes };
+    let shape = shape(dataset, &problem);
     let models = models.into_iter().map(|model| {
         let refused = |error: dml_compute::registry::KindError| Problem::unprocessable(error.code(), error.to_string());
         let params = engine.registry().check(&model.kind, problem.task, &model.params).map_err(refused)?;
@@ -91,6 +91,16 @@ fn specify(worker: &Worker, id: Digest, dataset: &Dataset, new: &NewTraining) ->
         prepare: engine.plan_prepare(dataset),
         evaluate: engine.plan_evaluate(dataset),
     })
+}
+
+/// What a target's type suggests: numbers are to be estimated, all else to be told apart.
+fn suggested(dataset: &Dataset, target: &str) -> Task {
+    match dataset.column(target).map(|column| column.r#type) {
+        Some(ColumnType::Text | ColumnType::Boolean) => Task::Classification,
+        Some(ColumnType::Integer | ColumnType::Float | ColumnType::Date | ColumnType::DateTime) | None => {
+            Task::Regression
+        }
+    }
 }
 
 fn check_validation(wanted: Option<NewValidation>, rows: u64) -> Result<Validation, Problem> {

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::body::Bytes;
 use dml_compute::{Inputs, WorkError};
 use dml_core::{
     Body, Dataset, Digest,
@@ -26,7 +25,7 @@ pub(crate) struct Cache {
 
 #[derive(Default)]
 struct Kept {
-    blobs: BTreeMap<Digest, (u64, Bytes)>,
+    blobs: BTreeMap<Digest, (u64, Arc<[u8]>)>,
     datasets: BTreeMap<Digest, (u64, Arc<Dataset>)>,
     bytes: usize,
     uses: u64,
@@ -46,7 +45,7 @@ impl Cache {
         self.inner.lock().expect("nobody panics while holding it")
     }
 
-    fn blob(&self, digest: &Digest) -> Option<Bytes> {
+    fn blob(&self, digest: &Digest) -> Option<Arc<[u8]>> {
         let mut kept = self.lock();
         kept.uses += 1;
         let uses = kept.uses;
@@ -55,7 +54,7 @@ impl Cache {
         Some(bytes.clone())
     }
 
-    fn keep_blob(&self, digest: Digest, bytes: &Bytes) {
+    fn keep_blob(&self, digest: Digest, bytes: &Arc<[u8]>) {
         let mut kept = self.lock();
         // A blob that would push out most others is not worth it.
         if bytes.len() > self.max_bytes / 2 || kept.blobs.contains_key(&digest) {
@@ -96,11 +95,11 @@ impl Cache {
 
 impl Shared {
     /// A blob, from the cache or from a db node.
-    pub(crate) async fn blob(&self, digest: Digest) -> Result<Bytes, LinkError> {
+    pub(crate) async fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, LinkError> {
         if let Some(bytes) = self.cache.blob(&digest) {
             return Ok(bytes);
         }
-        let bytes = self.link.blob(digest).await?;
+        let bytes: Arc<[u8]> = self.link.blob(digest).await?.as_ref().into();
         self.cache.keep_blob(digest, &bytes);
         Ok(bytes)
     }
@@ -144,7 +143,7 @@ impl Inputs for BlockingInputs {
         dataset.map_err(|error| WorkError::Unavailable(error.to_string()))
     }
 
-    fn blob(&self, digest: Digest) -> Result<Bytes, WorkError> {
+    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
         let blob = self.runtime.block_on(self.shared.blob(digest));
         blob.map_err(|error| WorkError::Unavailable(error.to_string()))
     }

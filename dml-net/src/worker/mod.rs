@@ -42,17 +42,17 @@ pub struct Worker {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) link: Link,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) cache: Cache,
     stop: watch::Sender<bool>,
 }
 
 impl Worker {
     /// A worker of these db nodes that can train what the engine can.
-    pub fn new(link: Link, engine: Engine, options: Options) -> Self {
+    pub fn new(link: Link, engine: impl Into<Arc<Engine>>, options: Options) -> Self {
         let cache = Cache::new(options.cache_bytes);
         let stop = watch::Sender::new(false);
-        Self { shared: Arc::new(Shared { options, link, engine, cache, stop }) }
+        Self { shared: Arc::new(Shared { options, link, engine: engine.into(), cache, stop }) }
     }
 
     /// The users' REST API: to be served, nested in a larger app, or called in the same process.
