@@ -1,0 +1,166 @@
+//! The quality of a model on the rows that it did not learn from; of a cross-validation's models, each on its own.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use arrow_array::RecordBatch;
+use dml_core::{ColumnType, Dataset, Digest, Split, Summary, Task, job::Problem};
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
+
+use super::{Inputs, read_chunk};
+use crate::{
+    error::WorkError,
+    learner::Scores,
+    metrics::{Metrics, Report, Tally},
+    model::Model,
+    prepare::{Values, order_classes},
+    registry::Registry,
+};
+
+/// The result of an evaluation, as JSON: the report's fields and `importance`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The metrics.
+    #[serde(flatten)]
+    pub report: Report,
+    /// The share of each feature in the predictions, the mean over the models; none if the kind cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<BTreeMap<String, f64>>,
+}
+
+impl Evaluation {
+    /// From an evaluation job's result.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, WorkError> {
+        let unreadable =
+            |error: serde_json::Error| WorkError::Corrupt { what: "a report", why: error.to_string() };
+        serde_json::from_slice(bytes).map_err(unreadable)
+    }
+}
+
+/// What is judged, and by which classes.
+pub(super) struct Judge<'a> {
+    registry: &'a Registry,
+    dataset: &'a Dataset,
+    problem: &'a Problem,
+    models: Vec<(Model, Split)>,
+    classes: Vec<String>,
+    inputs: &'a dyn Inputs,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(
+        registry: &'a Registry,
+        dataset: &'a Dataset,
+        problem: &'a Problem,
+        models: &[(Digest, Split)],
+        inputs: &'a dyn Inputs,
+    ) -> Result<Self, WorkError> {
+        let models =
+            models.iter().map(|(digest, split)| Ok((Model::from_bytes(&inputs.blob(*digest)?)?, *split)));
+        let models = models.collect::<Result<Vec<_>, WorkError>>()?;
+        let classes = match problem.task {
+            Task::Regression => Vec::new(),
+            Task::Classification => {
+                let learned = models.iter().flat_map(|(model, _)| model.classes.iter().cloned());
+                order_classes(learned.chain(listed(dataset, problem)).collect())
+            }
+        };
+        Ok(Self { registry, dataset, problem, models, classes, inputs })
+    }
+
+    /// The tally of each model over the test rows of some chunks.
+    pub(super) fn unit(&self, chunks: Range<usize>) -> Result<Vec<u8>, WorkError> {
+        let predictors =
+            self.models.iter().map(|(model, split)| Ok((model.predictor(self.registry)?, model, split)));
+        let predictors = predictors.collect::<Result<Vec<_>, WorkError>>()?;
+        let mut tallies = vec![Tally::new(self.problem.task, self.classes.len()); predictors.len()];
+        for chunk in chunks {
+            let batch = read_chunk(self.dataset, chunk, self.inputs)?;
+            let first = self.dataset.first_row(chunk);
+            let truth = self.truth(&batch)?;
+            for ((predictor, model, split), tally) in predictors.iter().zip(&mut tallies) {
+                let is_test = |row: &usize| !truth[*row].is_nan() && split.is_test(first + *row as u64);
+                let rows: Vec<usize> = (0..truth.len()).filter(is_test).collect();
+                let scores = predictor.scores_of(&model.pipeline.encode_rows(&batch, &rows)?)?;
+                let truth: Array1<f64> = rows.iter().map(|row| truth[*row]).collect();
+                tally.record(&self.among_all(scores, &model.classes), truth.view());
+            }
+        }
+        postcard::to_allocvec(&tallies).map_err(|error| corrupt(&error.to_string()))
+    }
+
+    /// The report on all test rows.
+    pub(super) fn fold(&self, partials: &[Vec<u8>]) -> Result<Vec<u8>, WorkError> {
+        let mut sums = vec![Tally::new(self.problem.task, self.classes.len()); self.models.len()];
+        for bytes in partials {
+            let tallies: Vec<Tally> =
+                postcard::from_bytes(bytes).map_err(|error| corrupt(&error.to_string()))?;
+            if tallies.len() != sums.len() {
+                return Err(corrupt("it is not about these models"));
+            }
+            sums.iter_mut().zip(tallies).for_each(|(sum, tally)| sum.add(tally));
+        }
+        let metrics: Vec<Metrics> = sums.iter().map(Tally::metrics).collect();
+        let evaluation = Evaluation {
+            report: Metrics::summarise(&metrics, &self.classes),
+            importance: self.importance()?,
+        };
+        serde_json::to_vec(&evaluation).map_err(|error| corrupt(&error.to_string()))
+    }
+
+    /// The target of each row: the number or the class's place; NaN where it is blank or a class that is not listed.
+    fn truth(&self, batch: &RecordBatch) -> Result<Vec<f64>, WorkError> {
+        let name = &self.problem.target;
+        let missing = || WorkError::Input(format!("the dataset has no column '{name}'"));
+        let target = Values::of(batch, name, self.dataset.column(name).ok_or_else(missing)?.r#type)?;
+        let places: BTreeMap<&str, u32> = self.classes.iter().map(String::as_str).zip(0..).collect();
+        let truth = (0..batch.num_rows()).map(|row| match self.problem.task {
+            Task::Regression => target.number(row),
+            Task::Classification => {
+                target.text(row).and_then(|label| places.get(&*label).copied()).map(f64::from)
+            }
+        });
+        Ok(truth.map(|value| value.unwrap_or(f64::NAN)).collect())
+    }
+
+    /// A model's probabilities with a column for every class, 0 for those that it did not learn.
+    fn among_all(&self, scores: Scores, learned: &[String]) -> Scores {
+        match scores {
+            Scores::Probabilities(p) if learned != self.classes => {
+                let mut all = Array2::zeros((p.nrows(), self.classes.len()));
+                for (label, column) in learned.iter().zip(p.columns()) {
+                    if let Some(place) = self.classes.iter().position(|class| class == label) {
+                        all.column_mut(place).assign(&column);
+                    }
+                }
+                Scores::Probabilities(all)
+            }
+            Scores::Probabilities(_) | Scores::Values(_) => scores,
+        }
+    }
+
+    fn importance(&self) -> Result<Option<BTreeMap<String, f64>>, WorkError> {
+        let each = self.models.iter().map(|(model, _)| Ok(model.predictor(self.registry)?.importance()));
+        let Some(each) = each.collect::<Result<Option<Vec<_>>, WorkError>>()? else { return Ok(None) };
+        let mut mean = BTreeMap::new();
+        for (feature, share) in each.iter().flatten() {
+            *mean.entry(feature.clone()).or_insert(0.0) += share / each.len() as f64;
+        }
+        Ok(Some(mean))
+    }
+}
+
+/// The labels that the dataset's description names: one may stand in test rows alone.
+fn listed(dataset: &Dataset, problem: &Problem) -> Vec<String> {
+    let Some(column) = dataset.column(&problem.target) else { return Vec::new() };
+    let counts = match (&column.summary, column.r#type) {
+        (Summary::Categories { top, .. }, _) => top.as_slice(),
+        (Summary::Numeric { counts, .. }, ColumnType::Integer) => counts.as_slice(),
+        (Summary::Numeric { .. } | Summary::Blank, _) => &[],
+    };
+    counts.iter().map(|count| count.value.clone()).collect()
+}
+
+fn corrupt(why: &str) -> WorkError {
+    WorkError::Corrupt { what: "a tally of predictions", why: why.into() }
+}

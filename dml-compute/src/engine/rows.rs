@@ -1,0 +1,147 @@
+//! The training rows of a fit, read and encoded chunk by chunk, so that memory holds a chunk at a time and what the
+//! [`Cache`] has room for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dml_core::{Dataset, Digest, Split, Task, job::Problem};
+use ndarray::Array1;
+
+use super::{
+    Inputs,
+    cache::{Cache, Item},
+};
+use crate::{
+    error::WorkError,
+    learner::{Block, Encoding, Rows},
+    pipeline::Pipeline,
+    prepare::{Profile, Target, Values},
+    table,
+};
+
+/// A profile and the pipeline that follows from it.
+pub(super) struct Prepared {
+    pub(super) profile: Profile,
+    pub(super) pipeline: Pipeline,
+    pub(super) classes: Vec<String>,
+    places: BTreeMap<String, u32>,
+    sample: Block,
+}
+
+impl Prepared {
+    pub(super) fn new(bytes: &[u8], encoding: Encoding) -> Result<Self, WorkError> {
+        let profile = Profile::from_bytes(bytes)?;
+        let pipeline = Pipeline::new(&profile, encoding)?;
+        let classes = profile.classes();
+        let places = classes.iter().cloned().zip(0..).collect();
+        let by_code = profile.places();
+        let sampled = profile.sampled();
+        let y = sampled.iter().map(|sampled| match sampled.target {
+            Target::Number(value) => value,
+            Target::Class(code) => by_code.get(code as usize).map_or(f64::NAN, |place| f64::from(*place)),
+        });
+        let sample = Block {
+            x: pipeline.encode_sample(&profile),
+            y: y.collect(),
+            rows: sampled.iter().map(|sampled| sampled.row).collect(),
+        };
+        Ok(Self { profile, pipeline, classes, places, sample })
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(&self.sample) * 3
+    }
+}
+
+/// The rows that one fit learns from.
+pub(super) struct TrainingRows<'a> {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) problem: &'a Problem,
+    pub(super) split: Split,
+    pub(super) prepared: Arc<Prepared>,
+    /// Names what the blocks are a function of, beside the chunk.
+    pub(super) name: Digest,
+    pub(super) inputs: &'a dyn Inputs,
+    pub(super) cache: &'a Cache,
+}
+
+impl TrainingRows<'_> {
+    fn read(&self, chunk: usize) -> Result<Block, WorkError> {
+        let problem = self.problem;
+        let column = self.dataset.column(&problem.target);
+        let r#type = column.map_or(self.prepared.profile.target_type, |column| column.r#type);
+        let batch = read_chunk(&self.dataset, chunk, self.inputs)?;
+        let target = Values::of(&batch, &problem.target, r#type)?;
+        let first = self.dataset.first_row(chunk);
+        let (mut kept, mut rows, mut y) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..batch.num_rows() {
+            let row = first + i as u64;
+            if self.split.is_test(row) {
+                continue;
+            }
+            let value = match problem.task {
+                Task::Regression => target.number(i),
+                Task::Classification => match target.text(i) {
+                    Some(label) => Some(self.place(&label)?),
+                    None => None,
+                },
+            };
+            if let Some(value) = value {
+                kept.push(i);
+                rows.push(row);
+                y.push(value);
+            }
+        }
+        let x = self.prepared.pipeline.encode_rows(&batch, &kept)?;
+        Ok(Block { x, y: Array1::from_vec(y), rows })
+    }
+
+    fn place(&self, label: &str) -> Result<f64, WorkError> {
+        let what = "a profile of training rows";
+        let unknown = || WorkError::Corrupt { what, why: format!("it lacks the class '{label}'") };
+        self.prepared.places.get(label).map(|place| f64::from(*place)).ok_or_else(unknown)
+    }
+}
+
+impl Rows for TrainingRows<'_> {
+    fn chunks(&self) -> usize {
+        self.dataset.chunks.len()
+    }
+
+    fn block(&self, chunk: usize) -> Result<Block, WorkError> {
+        let name = self.name.child(&format!("block/{chunk}"));
+        let make = || self.read(chunk).map(|block| (bytes_of(&block), Item::Block(Arc::new(block))));
+        match self.cache.get(name, make)? {
+            Item::Block(block) => Ok((*block).clone()),
+            Item::Prepared(_) => self.read(chunk),
+        }
+    }
+
+    fn sample(&self) -> Result<Block, WorkError> {
+        Ok(self.prepared.sample.clone())
+    }
+
+    fn width(&self) -> usize {
+        self.prepared.pipeline.width()
+    }
+}
+
+/// One chunk of a table.
+pub(super) fn read_chunk(
+    dataset: &Dataset,
+    chunk: usize,
+    inputs: &dyn Inputs,
+) -> Result<arrow_array::RecordBatch, WorkError> {
+    let missing = || WorkError::Input(format!("the dataset has no chunk {chunk}"));
+    let place = dataset.chunks.get(chunk).ok_or_else(missing)?;
+    let batch = table::decode(&inputs.blob(place.digest)?)?;
+    if batch.num_rows() as u64 != place.rows {
+        let why = format!("it has {} rows instead of {}", batch.num_rows(), place.rows);
+        return Err(WorkError::Corrupt { what: "a chunk of a dataset", why });
+    }
+    Ok(batch)
+}
+
+pub(super) fn bytes_of(block: &Block) -> usize {
+    (block.x.len() + 2 * block.y.len()) * size_of::<f64>() + size_of::<Block>()
+}

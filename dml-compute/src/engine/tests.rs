@@ -1,0 +1,307 @@
+use std::collections::BTreeMap;
+
+use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
+use dml_core::{Task, rng};
+
+use super::*;
+use crate::learners;
+
+const PENGUINS: &[u8] = include_bytes!("../../../data/penguins.csv");
+const HOUSES: &[u8] = include_bytes!("../../../data/houses.csv");
+
+/// What a store holds.
+struct Shelf {
+    datasets: BTreeMap<Digest, Arc<Dataset>>,
+    blobs: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+impl Inputs for Shelf {
+    fn dataset(&self, id: Digest) -> Result<Arc<Dataset>, WorkError> {
+        self.datasets.get(&id).cloned().ok_or_else(|| WorkError::Unavailable(format!("no dataset {id}")))
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
+        self.blobs.get(&digest).cloned().ok_or_else(|| WorkError::Unavailable(format!("no blob {digest}")))
+    }
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self { datasets: BTreeMap::new(), blobs: BTreeMap::new() }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.blobs.insert(digest, bytes.into());
+        digest
+    }
+
+    /// A table in chunks of so many rows.
+    fn table(&mut self, csv: &[u8], chunk_rows: usize) -> Arc<Dataset> {
+        let dataset = Arc::new(import(csv, chunk_rows, |bytes| {
+            self.put(bytes);
+        }));
+        self.datasets.insert(dataset.id(), dataset.clone());
+        dataset
+    }
+}
+
+fn job(role: &str, plan: Plan, work: Work) -> JobSpec {
+    JobSpec { parent: Some(Digest::of(b"training")), role: role.into(), work, plan }
+}
+
+/// A training with all that belongs to it.
+struct Trial {
+    engine: Engine,
+    shelf: Shelf,
+    dataset: Arc<Dataset>,
+    problem: Problem,
+}
+
+impl Trial {
+    fn new(csv: &[u8], task: Task, target: &str) -> Self {
+        let mut shelf = Shelf::new();
+        let dataset = shelf.table(csv, 50);
+        assert!(dataset.chunks.len() >= 6);
+        let problem = check_problem(&dataset, task, target, None).unwrap();
+        Self { engine: Engine::new(Registry::default()), shelf, dataset, problem }
+    }
+
+    /// Cut finer than its size asks for, so that there is something to bring together.
+    fn in_three(&self, plan: Plan) -> Plan {
+        Plan { units: 3, ..plan }
+    }
+
+    fn prepare(&mut self, split: Split) -> JobSpec {
+        let work = Work::Prepare { problem: self.problem.clone(), split, seed: 1 };
+        job("prepare", self.in_three(self.engine.plan_prepare(&self.dataset)), work)
+    }
+
+    fn fit(&mut self, kind: &str, split: Split) -> JobSpec {
+        let prepare = self.prepare(split);
+        let profile = self.engine.run(&prepare, &self.shelf).unwrap();
+        let prepared = self.shelf.put(&profile);
+        let params = self.engine.registry().check(kind, self.problem.task, &Params::default()).unwrap();
+        let shape = shape(&self.dataset, &self.problem);
+        let plan = self.engine.plan_fit(kind, &params, &shape).unwrap();
+        let problem = self.problem.clone();
+        job("fit", plan, Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5 })
+    }
+
+    fn model(&mut self, kind: &str, split: Split) -> Digest {
+        let fit = self.fit(kind, split);
+        let bytes = self.engine.run(&fit, &self.shelf).unwrap();
+        self.shelf.put(&bytes)
+    }
+
+    fn evaluate(&mut self, models: Vec<(Digest, Split)>) -> Evaluation {
+        let work = Work::Evaluate { problem: self.problem.clone(), models };
+        let job = job("evaluate", self.in_three(self.engine.plan_evaluate(&self.dataset)), work);
+        Evaluation::from_json(&self.engine.run(&job, &self.shelf).unwrap()).unwrap()
+    }
+
+    fn folds(&mut self, kind: &str, folds: u32) -> Evaluation {
+        let splits = (0..folds).map(|fold| Split::Fold { seed: 3, folds, fold });
+        let models = splits.map(|split| (self.model(kind, split), split)).collect();
+        self.evaluate(models)
+    }
+
+    /// The metric of each default kind on the hold-out of a training with the seed 0.
+    fn leaderboard(&mut self, metric: &str) -> Vec<(&'static str, f64)> {
+        let split = Split::Holdout { seed: rng::draw(0, 0), fraction: 0.2 };
+        let kinds = self.engine.registry().defaults(self.problem.task);
+        let score = |kind: crate::Kind| {
+            let model = self.model(kind.name, split);
+            let evaluation = self.evaluate(vec![(model, split)]);
+            if let Some(importance) = &evaluation.importance {
+                let sum: f64 = importance.values().sum();
+                assert!((sum - 1.0).abs() < 1e-9, "{}: {importance:?}", kind.name);
+                assert_eq!(importance.len(), self.problem.features.len());
+            }
+            (kind.name, evaluation.report.get(metric).unwrap())
+        };
+        let board: Vec<_> = kinds.into_iter().map(score).collect();
+        println!("{metric}: {board:?}");
+        board
+    }
+}
+
+fn best(board: &[(&str, f64)]) -> f64 {
+    board.iter().map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max)
+}
+
+#[test]
+fn penguins_are_told_apart() {
+    let mut trial = Trial::new(PENGUINS, Task::Classification, "species");
+    let board = trial.leaderboard("accuracy");
+    assert!(board.len() >= 4 && best(&board) >= 0.97, "{board:?}");
+    assert!(board.iter().all(|(_, accuracy)| *accuracy > 0.7), "{board:?}");
+}
+
+#[test]
+fn houses_are_priced() {
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    let board = trial.leaderboard("r2");
+    assert!(board.len() >= 4 && best(&board) >= 0.55, "{board:?}");
+}
+
+#[test]
+fn five_folds_of_houses_agree_with_other_libraries() {
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    let evaluation = trial.folds("linear", 5);
+    assert_eq!(evaluation.report.rows, trial.dataset.rows, "each row is judged once");
+    let r2 = evaluation.report.get("r2").unwrap();
+    println!("r2 of linear over five folds: {r2}");
+    assert!((0.62..0.70).contains(&r2), "{r2}");
+}
+
+/// Units in any order, each on a machine that remembers nothing, give the bytes of the for-loop.
+#[test]
+fn whoever_computes_a_unit_the_result_is_the_same() {
+    for (csv, task, target) in
+        [(PENGUINS, Task::Classification, "species"), (HOUSES, Task::Regression, "price")]
+    {
+        let mut trial = Trial::new(csv, task, target);
+        let split = Split::Holdout { seed: 11, fraction: 0.25 };
+        let mut jobs = vec![trial.prepare(split)];
+        for kind in trial.engine.registry().defaults(task) {
+            jobs.push(trial.fit(kind.name, split));
+        }
+        for job in jobs {
+            assert_eq!(
+                scattered(&job, &trial.shelf),
+                trial.engine.run(&job, &trial.shelf).unwrap(),
+                "{job:?}"
+            );
+        }
+    }
+}
+
+fn scattered(job: &JobSpec, shelf: &Shelf) -> Vec<u8> {
+    let mut state: Option<Vec<u8>> = None;
+    for round in 0..job.plan.rounds {
+        let mut order: Vec<u32> = (0..job.plan.units).collect();
+        order.sort_by_key(|unit| rng::draw(u64::from(round), u64::from(*unit)));
+        let node = || Engine::new(Registry::default()).with_cache_bytes(0);
+        let unit = |index: &u32| (*index, node().unit(job, round, *index, state.as_deref(), shelf).unwrap());
+        let partials: BTreeMap<u32, Vec<u8>> = order.iter().map(unit).collect();
+        let partials: Vec<Vec<u8>> = partials.into_values().collect();
+        let outcome = node().fold(job, round, state.as_deref(), &partials, shelf).unwrap();
+        if outcome.finished {
+            return outcome.state;
+        }
+        state = Some(outcome.state);
+    }
+    panic!("{} rounds gave no result", job.plan.rounds)
+}
+
+fn numbers(batch: &RecordBatch, name: &str) -> Vec<f64> {
+    let column = batch.column_by_name(name).unwrap();
+    column.as_any().downcast_ref::<Float64Array>().unwrap().values().to_vec()
+}
+
+#[test]
+fn a_prediction_job_gives_a_row_a_row() {
+    let mut trial = Trial::new(PENGUINS, Task::Classification, "species");
+    let (kinds, dataset) = (trial.engine.registry().defaults(Task::Classification), trial.dataset.clone());
+    for kind in kinds {
+        let model = trial.model(kind.name, Split::All);
+        let plan = trial.in_three(trial.engine.plan_predict(&dataset));
+        assert!(!plan.fold);
+        let job = job("predict", plan, Work::Predict { model, dataset: dataset.id() });
+        let mut rows = 0;
+        for unit in 0..plan.units {
+            let bytes = trial.engine.unit(&job, 0, unit, None, &trial.shelf).unwrap();
+            let batch = table::decode(&bytes).unwrap();
+            let classes =
+                ["Adelie", "Chinstrap", "Gentoo"].map(|c| numbers(&batch, &format!("probability_{c}")));
+            for i in 0..batch.num_rows() {
+                let sum: f64 = classes.iter().map(|p| p[i]).sum();
+                assert!((sum - 1.0).abs() < 1e-9, "{}: {sum}", kind.name);
+            }
+            rows += batch.num_rows() as u64;
+        }
+        assert_eq!(rows, dataset.rows);
+    }
+}
+
+#[test]
+fn tables_that_differ_from_the_training_table_are_predicted() {
+    let mut trial = Trial::new(PENGUINS, Task::Classification, "species");
+    let csv = b"year,extra,sex,body_mass_g,flipper_length_mm,bill_depth_mm,bill_length_mm,island\n\
+        2007,1,male,3750,181,18.7,39.1,Torgersen\n\
+        2007,2,unknown,3750.5,181,18.7,39.1,Atlantis\n\
+        2007,3,,,,,,\n";
+    let lacking = b"year,sex\n2007,male\n2008,female\n";
+    let (table, lacking) = (trial.shelf.table(csv, 10), trial.shelf.table(lacking, 10));
+    for kind in trial.engine.registry().defaults(Task::Classification) {
+        let model = trial.model(kind.name, Split::All);
+        let predict = |dataset: &Dataset| {
+            let plan = trial.engine.plan_predict(dataset);
+            let job = job("predict", plan, Work::Predict { model, dataset: dataset.id() });
+            trial.engine.run(&job, &trial.shelf)
+        };
+        let batch = table::decode(&predict(&table).unwrap()).unwrap();
+        let labels = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
+        assert_eq!(
+            (labels.len(), labels.value(0), labels.value(1)),
+            (3, "Adelie", "Adelie"),
+            "{}",
+            kind.name
+        );
+        assert!(numbers(&batch, "probability_Gentoo").iter().all(|p| (0.0..=1.0).contains(p)));
+        let error = predict(&lacking).unwrap_err();
+        assert!(matches!(&error, WorkError::Input(why) if why.contains("island")), "{error}");
+    }
+}
+
+#[test]
+fn a_class_without_training_rows_counts_as_wrong() {
+    let split = Split::Holdout { seed: 1, fraction: 0.3 };
+    let tests = (0..300).filter(|row| split.is_test(*row)).take(5).collect::<Vec<_>>();
+    let class = |row: u64| match row {
+        row if tests.contains(&row) => "rare",
+        row if row.is_multiple_of(2) => "even",
+        _ => "odd",
+    };
+    let lines: String = (0..300).map(|row| format!("{},{}\n", row % 2 * 10 + row % 3, class(row))).collect();
+    let mut trial = Trial::new(format!("x,y\n{lines}").as_bytes(), Task::Classification, "y");
+    let model = trial.model("decision_tree", split);
+    let report = trial.evaluate(vec![(model, split)]).report;
+    let rows = (0..300).filter(|row| split.is_test(*row)).count() as f64;
+    assert_eq!(report.rows as f64, rows);
+    assert!((report.get("accuracy").unwrap() - (rows - 5.0) / rows).abs() < 1e-12);
+    assert_eq!(report.confusion.unwrap().labels, ["even", "odd", "rare"]);
+}
+
+#[test]
+fn what_cannot_be_is_an_error_and_no_panic() {
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    let prepare = trial.prepare(Split::All);
+    let fit = trial.fit("linear", Split::All);
+    let fold = |job: &JobSpec, partials: &[Vec<u8>]| {
+        trial.engine.fold(job, 0, None, partials, &trial.shelf).unwrap_err().to_string()
+    };
+    let garbage = |job: &JobSpec| vec![vec![0xff; 40]; job.plan.units as usize];
+    assert_eq!(fold(&prepare, &[]), "a round of units cannot be read: it has 0 parts instead of 3");
+    assert!(fold(&prepare, &garbage(&prepare)).starts_with("a profile of training rows cannot be read"));
+    assert!(fold(&fit, &garbage(&fit)).starts_with("a part of a fit cannot be read"));
+    let empty = Shelf::new();
+    assert!(matches!(trial.engine.unit(&fit, 0, 0, None, &empty), Err(WorkError::Unavailable(_))));
+    let mut lost = fit.clone();
+    if let Work::Fit { kind, .. } = &mut lost.work {
+        *kind = "nobody_knows".into();
+    }
+    assert!(matches!(trial.engine.unit(&lost, 0, 0, None, &trial.shelf), Err(WorkError::Unavailable(_))));
+}
+
+#[test]
+fn a_kind_of_ones_own_is_trained_like_any_other() {
+    let mut registry = Registry::empty();
+    registry.add(learners::ridge::Ridge).unwrap();
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    trial.engine = Engine::new(registry);
+    let model = trial.model("ridge", Split::All);
+    let model = Model::from_bytes(&trial.shelf.blob(model).unwrap()).unwrap();
+    assert_eq!((model.kind.as_str(), model.rows, model.target.as_str()), ("ridge", 546, "price"));
+}

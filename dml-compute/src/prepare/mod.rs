@@ -1,0 +1,311 @@
+//! The preparation of a training: statistics of the training rows that merge, from which every model's preprocessing is
+//! made ([`crate::pipeline`]), so that the table is read for them once.
+//!
+//! A unit makes the [`Profile`] of some chunks, the fold merges the profiles in order and checks that there is something
+//! to learn. Rows kept for testing and rows whose target is blank do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::RecordBatch;
+use dml_core::{ColumnType, Dataset, Split, Task, dataset::MAX_DISTINCT, job::Problem};
+use serde::{Deserialize, Serialize};
+
+mod moments;
+mod sample;
+mod values;
+
+use crate::error::WorkError;
+pub(crate) use moments::Target;
+pub use moments::{Moments, Targets};
+use sample::{Sample, SampledRow};
+use values::Cell;
+pub(crate) use values::{Values, is_number};
+
+/// The greatest number of classes.
+pub const MAX_CLASSES: usize = 1000;
+
+/// The longest category in bytes: a column with a longer text is free text, and no feature.
+pub const MAX_CATEGORY_BYTES: usize = 256;
+
+/// What is known of the training rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// What is learned.
+    pub task: Task,
+    /// The column to predict.
+    pub target: String,
+    /// The target's type.
+    pub target_type: ColumnType,
+    /// The target in all training rows.
+    pub targets: Targets,
+    /// The features, in the problem's order.
+    pub features: Vec<Feature>,
+    /// The code of each label.
+    labels: BTreeMap<String, u32>,
+    sample: Sample,
+}
+
+/// What is known of a feature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Feature {
+    /// The column's name.
+    pub name: String,
+    /// The column's type.
+    pub r#type: ColumnType,
+    /// The target in the rows where the feature is blank.
+    pub blank: Targets,
+    /// What its values are like.
+    pub values: FeatureValues,
+}
+
+/// What the values of a feature are like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FeatureValues {
+    /// A number, a date or an instant.
+    Numbers(Moments),
+    /// Text or boolean: the target in the rows of each category.
+    Categories(BTreeMap<String, Targets>),
+    /// Text with more categories than are counted, or with longer ones.
+    FreeText,
+}
+
+impl Profile {
+    /// The profile of no rows. `seed` chooses the sample.
+    pub fn new(dataset: &Dataset, problem: &Problem, seed: u64) -> Result<Self, WorkError> {
+        let column = |name: &str| {
+            let missing = || WorkError::Input(format!("the dataset has no column '{name}'"));
+            dataset.column(name).ok_or_else(missing)
+        };
+        let target_type = column(&problem.target)?.r#type;
+        let fits = match problem.task {
+            Task::Regression => target_type.is_numeric(),
+            Task::Classification => !matches!(target_type, ColumnType::Date | ColumnType::DateTime),
+        };
+        if !fits {
+            let (target, r#type) = (&problem.target, target_type.name());
+            return Err(WorkError::Input(match problem.task {
+                Task::Regression => {
+                    format!("regression needs a numeric target, and '{target}' is {}", r#type)
+                }
+                Task::Classification => format!("classes cannot be told by '{target}', which is {}", r#type),
+            }));
+        }
+        let targets = match problem.task {
+            Task::Regression => Targets::Numbers(Moments::default()),
+            Task::Classification => Targets::Classes(BTreeMap::new()),
+        };
+        let features = problem.features.iter().map(|name| {
+            let r#type = column(name)?.r#type;
+            let values = match is_number(r#type) {
+                true => FeatureValues::Numbers(Moments::default()),
+                false => FeatureValues::Categories(BTreeMap::new()),
+            };
+            Ok(Feature { name: name.clone(), r#type, blank: targets.empty(), values })
+        });
+        Ok(Self {
+            task: problem.task,
+            target: problem.target.clone(),
+            target_type,
+            features: features.collect::<Result<_, WorkError>>()?,
+            targets,
+            labels: BTreeMap::new(),
+            sample: Sample::new(seed, problem.features.len()),
+        })
+    }
+
+    /// Takes the training rows of a chunk whose first row has the number `first` in the dataset.
+    pub fn add(&mut self, batch: &RecordBatch, first: u64, split: &Split) -> Result<(), WorkError> {
+        let target = Values::of(batch, &self.target, self.target_type)?;
+        let columns = self.features.iter().map(|feature| Values::of(batch, &feature.name, feature.r#type));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        for i in 0..batch.num_rows() {
+            let row = first + i as u64;
+            if split.is_test(row) {
+                continue;
+            }
+            let Some(target) = self.target_of(&target, i)? else { continue };
+            self.targets.add(target);
+            for (feature, values) in self.features.iter_mut().zip(&columns) {
+                feature.add(values, i, target);
+            }
+            let cells = || columns.iter().map(|values| values.cell(i)).collect();
+            self.sample.offer(row, || SampledRow { row, target, cells: cells() });
+        }
+        Ok(())
+    }
+
+    fn target_of(&mut self, target: &Values, row: usize) -> Result<Option<Target>, WorkError> {
+        match self.task {
+            Task::Regression => Ok(target.number(row).map(Target::Number)),
+            Task::Classification => {
+                target.text(row).map(|label| Ok(Target::Class(self.code_of(&label)?))).transpose()
+            }
+        }
+    }
+
+    fn code_of(&mut self, label: &str) -> Result<u32, WorkError> {
+        if let Some(code) = self.labels.get(label) {
+            return Ok(*code);
+        }
+        if self.labels.len() >= MAX_CLASSES {
+            let target = &self.target;
+            return Err(WorkError::Input(format!(
+                "the target '{target}' has more than {MAX_CLASSES} classes"
+            )));
+        }
+        let code = self.labels.len() as u32;
+        self.labels.insert(label.into(), code);
+        Ok(code)
+    }
+
+    /// Takes the rows of another part of the same table, which comes after this one.
+    pub fn merge(&mut self, other: Self) -> Result<(), WorkError> {
+        if self.features.len() != other.features.len() {
+            return Err(corrupt("two parts have different features"));
+        }
+        let mut theirs: Vec<(String, u32)> = other.labels.into_iter().collect();
+        theirs.sort_unstable_by_key(|(_, code)| *code);
+        let codes = theirs.iter().map(|(label, _)| self.code_of(label)).collect::<Result<Vec<_>, _>>()?;
+        self.targets.merge(&other.targets, &codes);
+        for (mine, theirs) in self.features.iter_mut().zip(other.features) {
+            mine.merge(theirs, &codes);
+        }
+        self.sample.merge(other.sample, &codes);
+        Ok(())
+    }
+
+    /// Whether there is something to learn.
+    pub fn check(&self) -> Result<(), WorkError> {
+        let target = &self.target;
+        let refuse = |why: String| Err(WorkError::Input(why));
+        if self.rows() == 0 {
+            return refuse(format!(
+                "there are no training rows: none that is not for testing has a '{target}'"
+            ));
+        }
+        match &self.targets {
+            Targets::Numbers(moments) if moments.min == moments.max => {
+                refuse(format!("the target '{target}' is {} in every training row", moments.min))
+            }
+            Targets::Numbers(moments) if !moments.is_finite() => {
+                refuse(format!("the values of the target '{target}' are too large to compute with"))
+            }
+            Targets::Classes(_) if self.labels.len() == 1 => {
+                let label = self.labels.keys().next().map_or("", String::as_str);
+                refuse(format!("the target '{target}' is '{label}' in every training row"))
+            }
+            Targets::Numbers(_) | Targets::Classes(_) => Ok(()),
+        }
+    }
+
+    /// How many training rows there are.
+    pub fn rows(&self) -> u64 {
+        self.targets.rows()
+    }
+
+    /// The classes in their final order: by number if all are whole numbers, else by text. None for regression.
+    pub fn classes(&self) -> Vec<String> {
+        order_classes(self.labels.keys().cloned().collect())
+    }
+
+    /// The place of each code in [`Profile::classes`].
+    pub(crate) fn places(&self) -> Vec<u32> {
+        let mut places = vec![0; self.labels.len()];
+        for (place, label) in self.classes().iter().enumerate() {
+            places[self.labels[label] as usize] = place as u32;
+        }
+        places
+    }
+
+    /// The sampled rows in the order of the table.
+    pub(crate) fn sampled(&self) -> Vec<&SampledRow> {
+        self.sample.in_order()
+    }
+
+    /// As it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a profile is plain data")
+    }
+
+    /// From what [`Profile::to_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WorkError> {
+        let profile: Self = postcard::from_bytes(bytes).map_err(|error| corrupt(&error.to_string()))?;
+        let codes = profile.labels.len() as u32;
+        let coded = profile.labels.values().all(|code| *code < codes);
+        let celled = profile.sampled().iter().all(|sampled| sampled.cells.len() == profile.features.len());
+        if coded && celled { Ok(profile) } else { Err(corrupt("its parts contradict each other")) }
+    }
+}
+
+/// Each class once, by number if all are whole numbers, else by text.
+pub(crate) fn order_classes(classes: BTreeSet<String>) -> Vec<String> {
+    let numbers = classes.iter().map(|label| label.parse::<i64>().map(|number| (number, label.clone())));
+    match numbers.collect::<Result<BTreeSet<_>, _>>() {
+        Ok(numbers) => numbers.into_iter().map(|(_, label)| label).collect(),
+        Err(_) => classes.into_iter().collect(),
+    }
+}
+
+fn corrupt(why: &str) -> WorkError {
+    WorkError::Corrupt { what: "a profile of training rows", why: why.into() }
+}
+
+impl Feature {
+    fn add(&mut self, values: &Values, row: usize, target: Target) {
+        let blank = match &mut self.values {
+            FeatureValues::Numbers(moments) => values.number(row).map(|value| moments.add(value)).is_none(),
+            FeatureValues::Categories(categories) => match values.text(row) {
+                None => true,
+                Some(text) => {
+                    if let Some(targets) = categories.get_mut(text.as_ref()) {
+                        targets.add(target);
+                    } else if text.len() > MAX_CATEGORY_BYTES || categories.len() >= MAX_DISTINCT {
+                        self.values = FeatureValues::FreeText;
+                    } else {
+                        let mut targets = self.blank.empty();
+                        targets.add(target);
+                        categories.insert(text.into_owned(), targets);
+                    }
+                    false
+                }
+            },
+            FeatureValues::FreeText => values.text(row).is_none(),
+        };
+        if blank {
+            self.blank.add(target);
+        }
+    }
+
+    fn merge(&mut self, other: Self, codes: &[u32]) {
+        self.blank.merge(&other.blank, codes);
+        match (&mut self.values, other.values) {
+            (FeatureValues::Numbers(mine), FeatureValues::Numbers(theirs)) => mine.merge(&theirs),
+            (FeatureValues::Categories(mine), FeatureValues::Categories(theirs)) => {
+                for (text, targets) in theirs {
+                    mine.entry(text).or_insert_with(|| self.blank.empty()).merge(&targets, codes);
+                }
+                if mine.len() > MAX_DISTINCT {
+                    self.values = FeatureValues::FreeText;
+                }
+            }
+            (mine, _) => *mine = FeatureValues::FreeText,
+        }
+    }
+}
+
+impl Values<'_> {
+    fn cell(&self, row: usize) -> Cell {
+        match self {
+            Self::Boolean(_) | Self::Text(_) => match self.text(row) {
+                Some(text) if text.len() <= MAX_CATEGORY_BYTES => Cell::Text(text.into_owned()),
+                Some(_) | None => Cell::Blank,
+            },
+            Self::Integer(_) | Self::Float(_) | Self::Date(_) | Self::DateTime(_) | Self::Sampled(..) => {
+                self.number(row).map_or(Cell::Blank, Cell::Number)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
