@@ -1,0 +1,20 @@
+//! The kernel under decision trees, random forests and gradient boosting: features cut into at most 255 bins, integer
+//! sums a bin, best splits from those sums.
+//!
+//! Histograms follow LightGBM (Ke et al. 2017, "LightGBM: A Highly Efficient Gradient Boosting Decision Tree"): bytes
+//! for values, leaf-wise growth, and the sibling's histogram by subtraction. Unlike there, all sums are of integers:
+//! they are exact, so that they are the same in any order, on any number of threads, and over any split of the rows.
+//! What each tree learns (gradients, targets, classes) is told by [`sums`].
+
+pub mod bins;
+pub(crate) mod cart;
+pub mod ensemble;
+pub(crate) mod grow;
+pub(crate) mod histogram;
+pub(crate) mod split;
+pub(crate) mod sums;
+pub mod tree;
+
+pub use bins::Bins;
+pub use ensemble::Ensemble;
+pub use tree::{Node, Tree};
