@@ -117,7 +117,7 @@ impl Catalogue {
     }
 
     /// The blobs that lost their last reference since the last call.
-    pub(super) fn take_unreferred(&mut self) -> Vec<Digest> {
+    pub(super) fn take_unreferred(&mut self) -> BTreeSet<Digest> {
         core::mem::take(&mut self.unreferred)
             .into_iter()
             .filter(|blob| !self.refs.contains_key(blob))

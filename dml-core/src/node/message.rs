@@ -16,6 +16,7 @@ use crate::{
 pub type Ticket = u64;
 
 /// Something that happened.
+#[expect(clippy::large_enum_variant, reason = "few are alive at a time, and each is moved once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Somebody asks for something. `time_ms` is the wall clock, for people to read (milliseconds since 1970).
@@ -52,6 +53,7 @@ pub enum Effect {
 }
 
 /// What workers and clients ask of a db node.
+#[expect(clippy::large_enum_variant, reason = "few are alive at a time, and each is moved once")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {

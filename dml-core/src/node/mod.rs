@@ -71,7 +71,7 @@ pub struct Node {
 struct Unwritten {
     answers: Vec<(Ticket, Response)>,
     /// The blobs to which the records written before still refer.
-    unreferred: Vec<Digest>,
+    unreferred: BTreeSet<Digest>,
 }
 
 /// When blobs go, by blob and by time.
@@ -329,7 +329,10 @@ impl Node {
 
     fn discard(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let due = core::iter::from_fn(|| self.doomed.pop_due(now));
-        let gone: Vec<Digest> = due.filter(|blob| !self.catalogue.refers_to(blob)).collect();
+        let is_written =
+            |blob: &Digest| !self.unwritten.values().any(|write| write.unreferred.contains(blob));
+        let gone = due.filter(|blob| !self.catalogue.refers_to(blob) && is_written(blob));
+        let gone: Vec<Digest> = gone.collect();
         if !gone.is_empty() {
             effects.push(Effect::Discard(gone));
         }
