@@ -12,15 +12,7 @@ struct Api(Peer);
 
 impl Api {
     fn of(parts: &Parts) -> Self {
-        let db = dml::Db::start(parts.store.clone(), Default::default()).unwrap();
-        let worker = dml::Worker::new(
-            dml::net::link::Link::new([Peer::router(db.router())]),
-            dml::compute::Engine::new(dml::Registry::default()),
-            Default::default(),
-        );
-        let running = worker.clone();
-        tokio::spawn(async move { running.run().await });
-        Self(Peer::router(worker.router()))
+        Self(parts.api.clone())
     }
 
     async fn send(&self, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> (u16, Value) {
@@ -47,7 +39,8 @@ fn good_rows(n: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_cannot_be() {
-    let api = Api::of(&cluster(0, 1));
+    let parts = cluster(0, 1);
+    let api = Api::of(&parts);
     let wide = (0..100_000).map(|c| format!("c{c},")).collect::<String>() + "last\n1\n";
     let long = format!("a,b\n1,{}\n", "x".repeat(100 << 20));
     let cases: Vec<(&str, Vec<u8>, Option<u64>)> = vec![
@@ -62,7 +55,8 @@ async fn tables_that_cannot_be() {
         ("not-utf-8", b"name,b\nJos\xe9,2\n".to_vec(), Some(1)),
         ("compressed", b"\x1f\x8b\x08\x00\x00\x00\x00\x00".to_vec(), None),
         ("too-many-columns", wide.into_bytes(), None),
-        ("field-too-long", long.into_bytes(), Some(1)),
+        ("record-too-long", long.into_bytes(), Some(1)),
+        ("field-too-long", format!("a,b\n1,{}\n", "x".repeat(2 << 20)).into_bytes(), Some(1)),
     ];
     for (expected, table, row) in cases {
         let (status, problem) = api.upload(table).await;
@@ -87,7 +81,8 @@ async fn tables_that_cannot_be() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trainings_that_cannot_be() {
-    let api = Api::of(&cluster(0, 1));
+    let parts = cluster(0, 1);
+    let api = Api::of(&parts);
     let tables = [
         ("good", format!("n,m,class\n{}", good_rows(40))),
         ("one", (0..40).fold("y\n".into(), |t: String, i| t + &format!("{i}\n"))),

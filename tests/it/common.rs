@@ -17,49 +17,65 @@ use dml::{
 use futures_util::stream;
 use tokio::task::JoinHandle;
 
-pub fn penguins() -> Vec<u8> {
+pub(crate) fn penguins() -> Vec<u8> {
     std::fs::read("data/penguins.csv").expect("it comes with the project")
 }
 
-pub fn houses() -> Vec<u8> {
+pub(crate) fn houses() -> Vec<u8> {
     std::fs::read("data/houses.csv").expect("it comes with the project")
 }
 
 /// A cluster of which every part is at hand.
-pub struct Parts {
-    pub store: Arc<MemoryStore>,
-    pub client: Client,
-    pub running: Vec<JoinHandle<()>>,
+pub(crate) struct Parts {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) client: Client,
+    /// The first worker's REST API.
+    pub(crate) api: Peer,
+    pub(crate) running: Vec<JoinHandle<()>>,
+    workers: Vec<Worker>,
 }
 
-/// A cluster with short leases, so that a killed worker's pieces are free again soon.
-pub fn cluster(workers: usize, slots: usize) -> Parts {
+impl Parts {
+    /// Sets the workers to work.
+    pub(crate) fn work(&self) {
+        for worker in self.workers.clone() {
+            tokio::spawn(async move { worker.run().await });
+        }
+    }
+}
+
+/// A cluster with short leases, so that a killed worker's pieces are free again soon. With no workers, one serves users
+/// but does not compute.
+pub(crate) fn cluster(workers: usize, slots: usize) -> Parts {
     let store = Arc::new(MemoryStore::default());
     let settings = Settings { lease: Duration::from_millis(500), ..Settings::default() };
     let db = Db::start(store.clone(), settings).expect("memory does not fail");
     let engine = Arc::new(Engine::new(Registry::default()));
-    let (mut peers, mut running) = (Vec::new(), Vec::new());
-    for n in 0..workers {
+    let (mut peers, mut running, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..workers.max(1) {
         let options = Options { name: format!("w{n}"), slots, ..Options::default() };
         let worker = Worker::new(Link::new([Peer::router(db.router())]), engine.clone(), options);
         peers.push(Peer::router(worker.router()));
-        running.push(tokio::spawn(async move { worker.run().await }));
+        all.push(worker.clone());
+        if n < workers {
+            running.push(tokio::spawn(async move { worker.run().await }));
+        }
     }
-    Parts { store, client: Client::new(peers), running }
+    Parts { store, api: peers[0].clone(), client: Client::new(peers), running, workers: all }
 }
 
-pub async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::view::DatasetView {
+pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::view::DatasetView {
     // In small pieces, as from a network.
     let pieces: Vec<_> = table.chunks(1000).map(|piece| Ok(piece.to_vec().into())).collect();
     client.upload(name, "text/csv", stream::iter(pieces)).await.expect("the table is good")
 }
 
-pub fn training(dataset: &str, target: &str) -> NewTraining {
+pub(crate) fn training(dataset: &str, target: &str) -> NewTraining {
     serde_json::from_value(serde_json::json!({ "dataset": dataset, "target": target })).expect("it has what it needs")
 }
 
 /// What must not depend on the cluster: each model's digest and metrics.
-pub fn essence(view: &TrainingView) -> BTreeMap<String, (Option<Digest>, String)> {
+pub(crate) fn essence(view: &TrainingView) -> BTreeMap<String, (Option<Digest>, String)> {
     let model = |m: &dml::view::TrainedView| {
         let metrics = m.metrics.as_ref().map(ToString::to_string).unwrap_or_default();
         (m.name.clone(), (m.digest, metrics))
@@ -88,7 +104,7 @@ impl Inputs for Direct {
 }
 
 /// Runs a training by the one-machine for-loop: no node, no lease, no network. Gives each model's digest by its name.
-pub fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap<String, Digest> {
+pub(crate) fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap<String, Digest> {
     let records = store.records().expect("memory does not fail");
     let datasets = records.iter().filter_map(|(id, bytes)| match dml::core::Record::from_bytes(bytes).ok()?.body? {
         Body::Dataset(dataset) => Some((*id, Arc::new(dataset))),
@@ -118,7 +134,7 @@ pub fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap<String
 }
 
 /// The spec of a training, as it was stored.
-pub fn stored_spec(store: &MemoryStore, id: Digest) -> TrainingSpec {
+pub(crate) fn stored_spec(store: &MemoryStore, id: Digest) -> TrainingSpec {
     let records = store.records().expect("memory does not fail");
     let bytes = &records.iter().find(|(key, _)| *key == id).expect("it was created").1;
     match dml::core::Record::from_bytes(bytes).expect("it was written by us").body {

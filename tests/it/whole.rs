@@ -3,7 +3,7 @@
 use crate::common::{cluster, houses, penguins, training, upload};
 use axum::body::Body;
 use dml::{
-    ClientError, Peer,
+    ClientError,
     core::{record::Kind, training::State},
     view::{NewModel, NewPrediction, NewTraining, NewValidation},
 };
@@ -79,26 +79,18 @@ async fn folds_judge_by_every_row_and_keep_a_model_of_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_training_can_be_taken_up_again() {
+    // Without workers nothing moves.
     let parts = cluster(0, 1);
-    // Without workers nothing moves: a worker that only serves is enough to ask.
-    let idle = dml::Worker::new(
-        dml::net::link::Link::new([Peer::router(
-            dml::Db::start(parts.store.clone(), Default::default()).unwrap().router(),
-        )]),
-        dml::compute::Engine::new(dml::Registry::default()),
-        Default::default(),
-    );
-    let client = dml::Client::new([Peer::router(idle.router())]);
-    upload(&client, "houses", houses()).await;
+    let client = &parts.client;
+    upload(client, "houses", houses()).await;
     let view = client.train(&training("houses", "price")).await.unwrap();
     assert_eq!(view.state, State::Queued);
     assert_eq!(code(client.delete(Kind::Dataset, "houses").await.unwrap_err()), "in-use");
     assert_eq!(client.cancel("houses-price").await.unwrap().state, State::Cancelled);
-    let running = idle.clone();
-    tokio::spawn(async move { running.run().await });
+    parts.work();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(client.training("houses-price").await.unwrap().progress, 1.0 * 0.0, "nobody works on it");
-    assert_eq!(client.train(&training("houses", "price")).await.unwrap().state, State::Queued);
+    assert_eq!(client.training("houses-price").await.unwrap().progress, 0.0, "nobody works on it");
+    assert!(!client.train(&training("houses", "price")).await.unwrap().state.is_final());
     let view = client.watch("houses-price", |_| ()).await.unwrap();
     assert_eq!(view.state, State::Succeeded);
     assert_eq!(code(client.cancel("houses-price").await.unwrap_err()), "not-cancellable");
@@ -122,16 +114,10 @@ async fn lists_have_pages_and_forms_are_taken() {
     names.sort();
     assert_eq!(names, ["t0", "t1", "t2", "t3", "t4"]);
 
-    let db = dml::Db::start(parts.store.clone(), Default::default()).unwrap();
-    let worker = dml::Worker::new(
-        dml::net::link::Link::new([Peer::router(db.router())]),
-        dml::compute::Engine::new(dml::Registry::default()),
-        Default::default(),
-    );
     let form = "--X\r\ncontent-disposition: form-data; name=\"note\"\r\n\r\nhello\r\n--X\r\ncontent-disposition: \
                 form-data; name=\"file\"; filename=\"my table.csv\"\r\n\r\nx,y\n1,2\n\r\n--X--\r\n";
     let request = Request::post("/v1/datasets").header("content-type", "multipart/form-data; boundary=X");
-    let answer = Peer::router(worker.router()).call(request.body(Body::from(form)).unwrap()).await.unwrap();
+    let answer = parts.api.call(request.body(Body::from(form)).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 201);
     assert!(text(answer.into_body()).await.contains("\"my table\""));
 }

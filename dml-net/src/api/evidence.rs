@@ -89,7 +89,10 @@ impl Family {
         let done = |model: &&TrainedView| model.state == State::Succeeded;
         let permille: u32 = statuses
             .iter()
-            .map(|status| if status.state.is_final() { 1000 } else { status.permille })
+            .map(|status| match status.state {
+                State::Succeeded | State::Failed => 1000,
+                State::Queued | State::Running | State::Cancelled => status.permille,
+            })
             .sum::<u32>()
             / statuses.len().max(1) as u32;
         let leased = self.jobs.values().any(|(_, leased)| *leased > 0);

@@ -228,7 +228,7 @@ pub(super) async fn predict(
             })?;
             table::from_json_rows(&rows.rows, &model.features)?
         } else {
-            table::read_rows(&body, &table::Limits::default())?
+            table::read_rows_as(&body, &table::Limits::default(), &model.features)?
         };
         let predicted = model.predict(worker.shared.engine.registry(), &rows)?;
         Ok(if answer == "text/csv" {
