@@ -131,7 +131,10 @@ impl Engine {
             Work::Predict { model, .. } => {
                 let model = Model::from_bytes(&inputs.blob(*model)?)?;
                 let predictor = model.predictor(&self.registry)?;
-                let parts = chunks.map(|chunk| Ok(predictor.scores(&read_chunk(&dataset, chunk, inputs)?)?));
+                let parts = chunks.map(|chunk| {
+                    let scores = predictor.scores(&read_chunk(&dataset, chunk, inputs)?);
+                    scores.map_err(|error| in_table(error, dataset.first_row(chunk)))
+                });
                 let parts = parts.collect::<Result<Vec<Scores>, WorkError>>()?;
                 Ok(table::encode(&model.output(&model::join(model.task, model.classes.len(), parts))))
             }
@@ -273,11 +276,13 @@ fn over_cells(dataset: &Dataset, cells: u64) -> Plan {
     Plan::over_chunks(1, dataset.rows, dataset.chunks.len(), rows)
 }
 
-impl From<PredictError> for WorkError {
-    fn from(error: PredictError) -> Self {
-        match error {
-            PredictError::Table(error) => Self::Input(error.to_string()),
-            PredictError::Model(error) => error,
+/// Rows are counted from the first of the chunk, `first` rows into the table.
+fn in_table(error: PredictError, first: u64) -> WorkError {
+    match error {
+        PredictError::Table(error) if first > 0 && error.row().is_some() => {
+            WorkError::Input(format!("after the first {first} rows of the table: {error}"))
         }
+        PredictError::Table(error) => WorkError::Input(error.to_string()),
+        PredictError::Model(error) => error,
     }
 }

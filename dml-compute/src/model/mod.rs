@@ -132,17 +132,24 @@ impl Model {
             "rows": self.rows,
             "features": features,
             "pipeline": self.pipeline,
-            "inputs": self.pipeline.names(),
+            "encoded": self.pipeline.names(),
             "importance": predictor.importance(),
             "model": predictor.loaded.json()?,
         });
         Ok(format!("{json:#}\n"))
     }
 
+    /// The columns that a table to be predicted must have, and their types: as in the training table, but that any
+    /// number will do where whole numbers were learned from.
+    pub fn inputs(&self) -> Vec<(String, ColumnType)> {
+        let wanted = |r#type| if r#type == ColumnType::Integer { ColumnType::Float } else { r#type };
+        self.features.iter().map(|(name, r#type)| (name.clone(), wanted(*r#type))).collect()
+    }
+
     /// The model made ready to predict.
     pub fn predictor<'a>(&'a self, registry: &'a Registry) -> Result<Predictor<'a>, WorkError> {
         let learner = registry.get(&self.kind).map_err(|error| WorkError::Input(error.to_string()))?;
-        Ok(Predictor { model: self, loaded: learner.load(&self.learner)? })
+        Ok(Predictor { model: self, inputs: self.inputs(), loaded: learner.load(&self.learner)? })
     }
 
     /// Predicts every row of a table: see [`Predictor::predict`].
@@ -187,12 +194,13 @@ pub(crate) fn likeliest(probabilities: ArrayView1<f64>) -> usize {
 /// A model that is ready to predict.
 pub struct Predictor<'a> {
     model: &'a Model,
+    inputs: Vec<(String, ColumnType)>,
     loaded: Box<dyn AnyModel + 'a>,
 }
 
 impl Predictor<'_> {
-    /// Predicts every row: [`Model::output`] says what comes back. Columns are found by name and read in the training
-    /// table's types; others may stand beside them, in any order. Blanks and unseen categories are no errors: see
+    /// Predicts every row: [`Model::output`] says what comes back. Columns are found by name and read as
+    /// [`Model::inputs`] says; others may stand beside them, in any order. Blanks and unseen categories are no errors: see
     /// [`crate::pipeline`].
     pub fn predict(&self, batch: &RecordBatch) -> Result<RecordBatch, PredictError> {
         Ok(self.model.output(&self.scores(batch)?))
@@ -200,7 +208,7 @@ impl Predictor<'_> {
 
     /// What the model says of every row.
     pub fn scores(&self, batch: &RecordBatch) -> Result<Scores, PredictError> {
-        let batch = table::cast(batch, &self.model.features)?;
+        let batch = table::cast(batch, &self.inputs)?;
         Ok(self.scores_of(&self.model.pipeline.encode(&batch)?)?)
     }
 

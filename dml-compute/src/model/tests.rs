@@ -112,7 +112,7 @@ fn the_json_says_all_and_importance_is_of_the_columns() {
     let json: serde_json::Value = serde_json::from_str(&model.to_json(&registry).unwrap()).unwrap();
     assert_eq!(json["model"]["weights"], serde_json::json!([2.0, 4.0]));
     assert_eq!(json["params"], serde_json::json!({"depth": 3}));
-    assert_eq!(json["inputs"], serde_json::json!(["x", "colour=red"]));
+    assert_eq!(json["encoded"], serde_json::json!(["x", "colour=red"]));
     let importance = model.predictor(&registry).unwrap().importance().unwrap();
     assert!((importance.values().sum::<f64>() - 1.0).abs() < 1e-12);
     assert!(importance["colour"] > importance["x"]);

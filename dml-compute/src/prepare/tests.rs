@@ -146,3 +146,11 @@ fn free_text_is_given_up_in_any_order() {
     }
     assert!(matches!(half().features[0].values, FeatureValues::Categories(_)));
 }
+
+/// The digests of models rest on these bytes.
+#[test]
+fn the_format_is_golden() {
+    let profile = profile(Task::Regression, &(0..100).collect::<Vec<_>>(), 0, Split::All);
+    let digest = dml_core::Digest::of(&profile.to_bytes());
+    assert_eq!((digest.short().as_str(), profile.rows()), ("ef03fa06b304", 90));
+}

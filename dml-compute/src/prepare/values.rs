@@ -44,15 +44,16 @@ pub(crate) fn is_number(r#type: ColumnType) -> bool {
 }
 
 impl<'a> Values<'a> {
-    /// The column of that name, which must have that type.
+    /// The column of that name, which must have that type; either type of number stands for the other.
     pub(crate) fn of(batch: &'a RecordBatch, name: &str, r#type: ColumnType) -> Result<Self, WorkError> {
         let array = batch
             .column_by_name(name)
             .ok_or_else(|| WorkError::Input(format!("the table has no column '{name}'")))?
             .as_any();
         let values = match r#type {
-            ColumnType::Integer => array.downcast_ref().map(Self::Integer),
-            ColumnType::Float => array.downcast_ref().map(Self::Float),
+            ColumnType::Integer | ColumnType::Float => {
+                array.downcast_ref().map(Self::Integer).or_else(|| array.downcast_ref().map(Self::Float))
+            }
             ColumnType::Boolean => array.downcast_ref().map(Self::Boolean),
             ColumnType::Text => array.downcast_ref().map(Self::Text),
             ColumnType::Date => array.downcast_ref().map(Self::Date),
