@@ -205,7 +205,8 @@ mod tests {
     fn fits_curves_and_xor() {
         let wave =
             block(1000, |row| (vec![noise(row, 0) * 3.0, noise(row, 1)], libm::sin(noise(row, 0) * 3.0)));
-        let given = params(&[("n_estimators", Value::Int(30)), ("max_features", Value::Text("third".into()))]);
+        let given =
+            params(&[("n_estimators", Value::Int(30)), ("max_features", Value::Text("third".into()))]);
         let model = run(&RandomForest, &wave, &given, Task::Regression, 0).unwrap();
         let errors = values(RandomForest.predict(&model, &wave.x)) - &wave.y;
         assert!(errors.mapv(|e| e * e).mean().unwrap() < 1e-3);

@@ -49,10 +49,22 @@ impl Target {
                 Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
             }
             Self::Class { count, rows: classes } => {
-                let weighted =
-                    classes.iter().zip(weights).map(|(&class, &weight)| (class, weight.min(MAX_WEIGHT)));
-                let sums = Classes { count: *count, rows: weighted.collect() };
-                Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                let weighted = classes.iter().zip(weights);
+                let weighted = weighted.map(|(&class, &weight)| (class, weight.min(MAX_WEIGHT))).collect();
+                match count {
+                    2 => {
+                        let sums = Classes { zero: [0; 2], rows: weighted };
+                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                    }
+                    3 => {
+                        let sums = Classes { zero: [0; 3], rows: weighted };
+                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                    }
+                    _ => {
+                        let sums = Classes { zero: vec![0; *count], rows: weighted };
+                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                    }
+                }
             }
         }
     }

@@ -158,7 +158,7 @@ pub(crate) mod tests {
             splits_merge(&table, &Moments::squared(&table.y, |_| 1), shard)?;
             splits_merge(&table, &Moments::bounded(table.y.iter().map(|&y| (y, y / 4.0)).collect()), shard)?;
             let rows = table.y.iter().map(|y| ((y * 3.0) as u32, 1)).collect();
-            splits_merge(&table, &Classes { count: 3, rows }, shard)?;
+            splits_merge(&table, &Classes { zero: [0; 3], rows }, shard)?;
         }
     }
 

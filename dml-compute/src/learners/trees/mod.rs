@@ -4,7 +4,7 @@
 //! Histograms follow LightGBM (Ke et al. 2017, "LightGBM: A Highly Efficient Gradient Boosting Decision Tree"): bytes
 //! for values, leaf-wise growth, and the sibling's histogram by subtraction. Unlike there, all sums are of integers:
 //! they are exact, so that they are the same in any order, on any number of threads, and over any split of the rows.
-//! What each tree learns (gradients, targets, classes) is told by [`sums`].
+//! What each tree learns (gradients, targets, classes) is told by `sums`.
 
 pub mod bins;
 pub(crate) mod cart;

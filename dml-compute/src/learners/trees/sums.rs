@@ -145,20 +145,20 @@ impl<const C: usize> Sums for Moments<C> {
     }
 }
 
-/// How often each class occurs.
-pub(crate) struct Classes {
-    /// How many classes there are.
-    pub(crate) count: usize,
+/// How often each class occurs. The counts are an array if the classes are few, for speed, else a vector.
+pub(crate) struct Classes<T> {
+    /// A zero a class.
+    pub(crate) zero: T,
     /// The class and the weight of each row.
     pub(crate) rows: Vec<(u32, u32)>,
 }
 
-impl Sums for Classes {
-    type Total = Vec<i64>;
+impl<T: AsRef<[i64]> + AsMut<[i64]> + Clone + Send + Sync> Sums for Classes<T> {
+    type Total = T;
     type Row = (usize, i64);
 
-    fn zero(&self) -> Vec<i64> {
-        vec![0; self.count]
+    fn zero(&self) -> T {
+        self.zero.clone()
     }
 
     #[inline]
@@ -177,7 +177,9 @@ impl Sums for Classes {
         cell.iter().sum()
     }
 
-    fn worth(&self, total: &Vec<i64>) -> f64 {
+    #[inline]
+    fn worth(&self, total: &T) -> f64 {
+        let total = total.as_ref();
         let count = Self::count(total);
         let squares = total.iter().map(|&n| n as f64 * n as f64).sum::<f64>();
         if count > 0 { squares / count as f64 } else { 0.0 }
@@ -187,9 +189,10 @@ impl Sums for Classes {
         1.0
     }
 
-    fn leaf(&self, total: &Vec<i64>) -> Vec<f64> {
+    fn leaf(&self, total: &T) -> Vec<f64> {
+        let total = total.as_ref();
         let count = Self::count(total);
-        let share = |&n: &i64| if count > 0 { n as f64 / count as f64 } else { 1.0 / self.count as f64 };
+        let share = |&n: &i64| if count > 0 { n as f64 / count as f64 } else { 1.0 / total.len() as f64 };
         total.iter().map(share).collect()
     }
 }
@@ -217,11 +220,13 @@ mod tests {
 
     #[test]
     fn gini_of_two_classes_is_twice_squared_error() {
-        let classes = Classes { count: 2, rows: vec![(0, 1), (1, 2), (1, 1), (0, 3)] };
+        let classes = Classes { zero: [0; 2], rows: vec![(0, 1), (1, 2), (1, 1), (0, 3)] };
         let [zeros, ones] = [4.0, 3.0];
         let worth = classes.worth(&total(&classes, 4));
         assert!((worth - (zeros * zeros + ones * ones) / 7.0).abs() < 1e-12);
         assert_eq!(classes.leaf(&total(&classes, 4)), [4.0 / 7.0, 3.0 / 7.0]);
+        let in_vector = Classes { zero: vec![0; 2], rows: classes.rows };
+        assert_eq!(in_vector.worth(&total(&in_vector, 4)), worth);
     }
 
     proptest! {
