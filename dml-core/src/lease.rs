@@ -162,6 +162,12 @@ impl Leases {
         self.held.range(from..).take_while(|(slot, _)| slot.job == job).count() as u32
     }
 
+    /// The jobs of which anything is remembered.
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = Digest> {
+        self.held.keys().chain(self.lost.keys()).map(|slot| slot.job)
+    }
+
     /// How many pieces a worker holds.
     pub fn held_by(&self, worker: &str) -> u32 {
         self.held.values().filter(|held| held.worker == worker).count() as u32

@@ -88,6 +88,12 @@ impl Shares {
         near.chain([any]).min().map(|(.., job)| job)
     }
 
+    /// The open jobs.
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = Digest> {
+        self.open.keys().copied()
+    }
+
     fn change(&mut self, job: &Digest, change: impl FnOnce(&mut Open)) {
         if let Some(mut open) = self.take(job) {
             change(&mut open);

@@ -273,3 +273,161 @@ pub fn state_of(models: &[ModelStatus]) -> State {
         () => State::Queued,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{collections::BTreeMap, string::ToString, vec};
+    use proptest::prelude::*;
+
+    const PLAN: Plan = Plan { rounds: 1, units: 1, fold: true };
+
+    fn spec(models: usize, validation: Validation) -> TrainingSpec {
+        let problem = Problem {
+            task: crate::job::Task::Regression,
+            dataset: Digest::of(b"table"),
+            target: "y".into(),
+            features: vec!["x".into()],
+        };
+        let kinds = ["tree", "forest", "tree"];
+        let model = |m: usize| ModelSpec { kind: kinds[m].into(), params: Params::default(), plan: PLAN };
+        let models = (0..models).map(model).collect();
+        TrainingSpec { problem, models, validation, seed: 7, prepare: PLAN, evaluate: PLAN }
+    }
+
+    fn specs() -> impl Strategy<Value = TrainingSpec> {
+        let validation = prop_oneof![Just(Validation::Holdout(0.2)), (2u32..4).prop_map(Validation::Folds)];
+        (1usize..4, validation).prop_map(|(models, validation)| spec(models, validation))
+    }
+
+    fn finish(job: &mut Job) {
+        job.progress.round = 1;
+        job.progress.state = Some(Digest::of_value(&job.spec));
+    }
+
+    /// Makes and finishes jobs in an order that the choices say, until nothing is missing.
+    fn carry_out(spec: &TrainingSpec, choices: &[usize]) -> BTreeMap<Digest, Job> {
+        let mut jobs: BTreeMap<Digest, Job> = BTreeMap::new();
+        let mut choices = choices.iter().copied().chain(core::iter::repeat(0));
+        loop {
+            let mut missing = reconcile(spec, |id| jobs.get(id));
+            let mut open: Vec<&mut Job> = jobs.values_mut().filter(|job| job.is_open()).collect();
+            if missing.is_empty() && open.is_empty() {
+                return jobs;
+            }
+            let choice = choices.next().expect("there is no end of choices") % (missing.len() + open.len());
+            match choice.checked_sub(missing.len()) {
+                Some(job) => finish(open[job]),
+                None => {
+                    let spec = missing.swap_remove(choice);
+                    let before = jobs.insert(spec.id(), Job::new(spec));
+                    assert_eq!(before, None, "what is there is not missing");
+                }
+            }
+        }
+    }
+
+    fn trainings() -> impl Strategy<Value = Training> {
+        let spec = spec(1, Validation::Holdout(0.2));
+        (-2i32..3, 0u64..4).prop_map(move |(priority, stops)| Training {
+            spec: spec.clone(),
+            priority,
+            stops,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_a_join(a in trainings(), b in trainings(), c in trainings()) {
+            let merged = |mut a: Training, b: &Training| {
+                let before = a.clone();
+                assert_eq!(a.merge(b.clone()), a != before, "says whether it learned");
+                a
+            };
+            prop_assert_eq!(merged(a.clone(), &b), merged(b.clone(), &a));
+            prop_assert_eq!(merged(merged(a.clone(), &b), &c), merged(a.clone(), &merged(b, &c)));
+            prop_assert_eq!(merged(a.clone(), &a), a);
+        }
+
+        #[test]
+        fn in_whatever_order_children_are_made_they_are_the_same(
+            spec in specs(),
+            choices in proptest::collection::vec(any::<usize>(), 0..60),
+        ) {
+            let (all, id) = (carry_out(&spec, &[]), spec.id());
+            prop_assert_eq!(&carry_out(&spec, &choices), &all);
+            let splits = spec.splits().len();
+            prop_assert_eq!(all.len(), splits + spec.models.len() * (splits + 1));
+            let behind = (0..spec.models.len()).flat_map(|m| spec.jobs_of(id, m));
+            prop_assert_eq!(crate::id::distinct(behind), all.keys().copied().collect::<Vec<_>>());
+            prop_assert!(all.values().all(|job| job.spec.parent == Some(id)));
+        }
+
+        #[test]
+        fn to_ask_twice_changes_nothing(
+            spec in specs(),
+            there in proptest::collection::vec(any::<bool>(), 20),
+        ) {
+            // Also when some are missing of which others are a consequence.
+            let jobs = carry_out(&spec, &[]).into_iter().zip(there.into_iter().chain(core::iter::repeat(true)));
+            let mut jobs: BTreeMap<_, _> = jobs.filter(|(_, there)| *there).map(|(job, _)| job).collect();
+            let missing = reconcile(&spec, |id| jobs.get(id));
+            prop_assert_eq!(&missing, &reconcile(&spec, |id| jobs.get(id)));
+            for spec in missing {
+                prop_assert_eq!(jobs.insert(spec.id(), Job::new(spec)), None);
+            }
+            prop_assert!(reconcile(&spec, |id| jobs.get(id)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_model_goes_from_queued_to_succeeded() {
+        let training = Training { spec: spec(2, Validation::Folds(2)), priority: 0, stops: 0 };
+        let mut jobs = BTreeMap::new();
+        let (mut seen, mut least) = (Vec::new(), 0);
+        loop {
+            let statuses: Vec<_> = (0..2).map(|m| training.model_status(m, |id| jobs.get(id))).collect();
+            assert!(statuses[0].permille >= least, "progress does not go back");
+            least = statuses[0].permille;
+            seen.push(state_of(&statuses));
+            let Some(spec) = reconcile(&training.spec, |id| jobs.get(id)).into_iter().next() else { break };
+            let id = spec.id();
+            jobs.insert(id, Job::new(spec));
+            finish(jobs.get_mut(&id).expect("it was just made"));
+        }
+        assert!(seen.is_sorted());
+        seen.dedup();
+        assert_eq!((seen, least), (vec![State::Queued, State::Running, State::Succeeded], 1000));
+    }
+
+    #[test]
+    fn a_training_is_what_its_models_are() {
+        let training = |stops| Training { spec: spec(3, Validation::Holdout(0.2)), priority: 0, stops };
+        let id = training(0).spec.id();
+        let mut jobs = carry_out(&training(0).spec, &[]);
+        let state = |jobs: &BTreeMap<Digest, Job>, stops| {
+            let training = training(stops);
+            state_of(&[0, 1, 2].map(|m| training.model_status(m, |id| jobs.get(id))))
+        };
+        assert_eq!(
+            [state(&jobs, 0), state(&jobs, 1)],
+            [State::Succeeded; 2],
+            "what is finished cannot be cancelled"
+        );
+        jobs.remove(&training(0).spec.evaluation_id(id, 1));
+        assert_eq!([state(&jobs, 0), state(&jobs, 1)], [State::Running, State::Cancelled]);
+        let mut fail = |m| {
+            let fit = jobs.get_mut(&training(0).spec.model_id(id, m)).expect("it is there");
+            fit.failure = Some("no".to_string());
+            state(&jobs, 0)
+        };
+        assert_eq!([fail(1), fail(0), fail(2)], [State::Succeeded, State::Succeeded, State::Failed]);
+    }
+
+    #[test]
+    fn models_of_one_kind_are_numbered() {
+        let spec = spec(3, Validation::Holdout(0.2));
+        assert_eq!(spec.model_names(), ["tree", "forest", "tree-2"]);
+        assert_eq!(spec.splits().len(), 1);
+    }
+}

@@ -112,6 +112,14 @@ impl Catalogue {
         self.listed.remove(&(body.kind(), Reverse(record.names.since()), id));
     }
 
+    /// All indices, and the same made anew from the records.
+    #[cfg(test)]
+    pub(super) fn indices(&self) -> [impl PartialEq + core::fmt::Debug + use<>; 2] {
+        let mut anew = Self::default();
+        self.records.iter().for_each(|(id, record)| anew.put(*id, record.clone()));
+        [self, &anew].map(|it| (it.refs.clone(), it.children.clone(), it.listed.clone()))
+    }
+
     pub(super) fn refers_to(&self, blob: &Digest) -> bool {
         self.refs.contains_key(blob)
     }

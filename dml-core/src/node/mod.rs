@@ -360,3 +360,6 @@ impl Node {
         Some(Entry { id, record, leased: self.leases.count(id) })
     }
 }
+
+#[cfg(test)]
+mod tests;
