@@ -1,1 +1,93 @@
-//! Tables.
+//! Tables: CSV as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in and out as
+//! CSV and JSON; and the columns of one table in the types of another.
+//!
+//! ```
+//! # fn main() -> Result<(), dml_compute::table::TableError> {
+//! use dml_compute::table::{Importer, Limits};
+//!
+//! let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
+//! importer.push(b"name,weight\nTux,23.5\nPin")?; // pieces may be cut anywhere
+//! importer.push(b"gu,NA\n")?;
+//! let mut chunks = importer.finish()?;
+//! for chunk in &mut chunks {
+//!     assert_eq!(chunk?.num_rows(), 2);
+//! }
+//! assert_eq!(chunks.columns()[1].nulls, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Types
+//! A column has the narrowest type that all its values have:
+//! - integer, or else float: `42`, `-0.5`, `1e9`. Whole numbers beyond 64 bits are floats. Codes with a leading zero, as
+//!   `00501`, are text. A number that is not finite (`inf`, `1e400`) in a column of numbers is an error.
+//! - boolean: `true` and `false` in any case. `yes` and `no` are text; `0` and `1` are integers.
+//! - date: `2026-01-31`; or else date-time: `2026-01-31 12:30`, `2026-01-31T12:30:15.250+01:00` (then told in UTC).
+//! - text: everything else, mixtures, and columns in which all values are blank.
+//!
+//! Blank is nothing at all, and one of `NA N/A n/a #N/A <NA> NaN nan -nan NULL null None ?`, exactly so. Blanks and tabs
+//! around a value do not count unless it is quoted. In a column of text a quoted value is blank only if it is empty:
+//! `"NA"` is the text NA. For all else quotes make no difference, since many programs quote every value.
+//!
+//! How lines are cut into values: see the text of `records.rs` in the source, and [`Limits`] for what is too long.
+//! Leaves out decimal commas, comments, and what the columns mean.
+
+mod codec;
+mod column;
+mod convert;
+mod error;
+mod import;
+mod infer;
+mod json;
+mod records;
+mod statistics;
+mod value;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use codec::{decode, encode};
+pub use column::{column_type, data_type};
+pub use convert::cast;
+pub use error::{Place, TableError};
+pub use import::{CHUNK_BYTES, CHUNK_CELLS, Importer, Typed, read_rows, read_rows_as};
+pub use json::{from_json_rows, to_json_rows};
+pub use statistics::Statistics;
+pub use write::write_csv;
+
+use std::sync::Arc;
+
+use arrow_schema::{Field, Schema, SchemaRef};
+use dml_core::ColumnType;
+
+/// How long and wide a table's parts may be. They bound the memory that reading takes; the number of rows is not
+/// limited.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Columns.
+    pub max_columns: usize,
+    /// Bytes in a value.
+    pub max_field_bytes: usize,
+    /// Bytes in a row, and in a line.
+    pub max_record_bytes: usize,
+    /// Bytes in the name of a column.
+    pub max_name_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_columns: 10_000,
+            max_field_bytes: 1 << 20,
+            max_record_bytes: 16 << 20,
+            max_name_bytes: 1 << 10,
+        }
+    }
+}
+
+/// The Arrow schema of a table with these columns: all of them may have blanks.
+fn schema_of(columns: &[(String, ColumnType)]) -> SchemaRef {
+    let field = |(name, column): &(String, ColumnType)| Field::new(name, data_type(*column), true);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
