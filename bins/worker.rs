@@ -1,2 +1,120 @@
-//! program
-fn main() {}
+//! One worker: serves users and computes.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use dml_compute::{Engine, Registry};
+use dml_net::{Peer, Worker, discover, link::Link, worker};
+use program::{listen, log, settings};
+use tracing_subscriber::filter::LevelFilter;
+
+/// A worker of a DML cluster: serves the REST API and computes; it keeps nothing that matters.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, after_help = EXAMPLES)]
+struct Options {
+    /// Where to listen
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "DML_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7300"
+    )]
+    listen: SocketAddr,
+    /// Where others reach this worker, if not where it listens
+    #[arg(long, value_name = "ADDR", env = "DML_ADVERTISE", hide_env_values = true)]
+    advertise: Option<SocketAddr>,
+    /// Where db nodes are: an address, or a DNS name that stands for all of them; may be repeated
+    #[arg(
+        long,
+        value_name = "ADDR-or-NAME",
+        env = "DML_JOIN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7301"
+    )]
+    join: Vec<String>,
+    /// How many pieces of work to compute at a time [default: one a core]
+    #[arg(long, value_name = "N", env = "DML_SLOTS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..))]
+    slots: Option<u16>,
+    /// Allow --listen to be reachable from other machines, although there is no authentication yet
+    #[arg(long, env = "DML_INSECURE", hide_env_values = true)]
+    insecure: bool,
+    /// What to log: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "DML_LOG", hide_env_values = true, default_value = "info")]
+    log: LevelFilter,
+    /// A TOML file with settings, named like these options
+    #[arg(long, value_name = "FILE", env = "DML_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "Examples:
+  worker                                  for the db node on this machine
+  worker --listen 127.0.0.1:7310 --slots 2
+  worker --join 10.0.0.5:7301 --join 10.0.0.6:7301
+  worker --join tasks.db                  every db node behind a DNS name";
+
+/// How long work under way may go on after the end was asked for; what is not finished then goes to others.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options: Options = settings::parse();
+    log::start(options.log);
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let listener = listen::listen(options.listen, options.insecure).await?;
+    let address = options.advertise.map_or_else(|| listener.local_addr(), Ok)?;
+    let addresses = tokio::select! {
+        addresses = db_nodes(&options.join) => addresses,
+        () = listen::end() => return Ok(()),
+    };
+    let peers = addresses.iter().map(|address| Peer::http(&address.to_string()));
+    let link = Link::new(peers.collect::<Result<Vec<_>, _>>()?);
+    let mut settings = worker::Options::default();
+    if let Some(slots) = options.slots {
+        settings.slots = slots.into();
+    }
+    let worker = Worker::new(link, Engine::new(Registry::default()), settings);
+    let router = worker.router();
+    println!("worker listens on http://{address}");
+    let computing = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.run().await }
+    });
+    let end = async {
+        listen::end().await;
+        worker.stop(PATIENCE).await;
+    };
+    dml_net::serve::serve(listener, router, end).await;
+    Ok(computing.await?)
+}
+
+/// The addresses of db nodes, as soon as one is known.
+async fn db_nodes(join: &[String]) -> Vec<SocketAddr> {
+    let sources: Vec<_> = join.iter().map(|join| discover::source(join, 7301)).collect();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let mut addresses = Vec::new();
+        for source in &sources {
+            addresses.extend(source.addresses().await);
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        if !addresses.is_empty() {
+            return addresses;
+        }
+        tracing::warn!(?join, "no address of a db node is known yet");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}

@@ -1,2 +1,107 @@
-//! program
-fn main() {}
+//! The console application: uploads tables, trains models, predicts, and takes models away; on a cluster somewhere
+//! else, or on one in this very process.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a console application talks to its user")]
+
+mod args;
+mod chart;
+mod cluster;
+mod connect;
+mod console;
+mod csv;
+mod dataset;
+mod failure;
+mod leaderboard;
+mod listing;
+mod model;
+mod model_spec;
+mod predict;
+mod progress;
+mod source;
+mod train;
+mod training;
+mod up;
+mod welcome;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use program::{listen, log, settings};
+use tracing_subscriber::filter::LevelFilter;
+
+use args::{Args, Command, PredictionCommand};
+use connect::Session;
+use console::Console;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args: Args = settings::parse();
+    log::start(match args.verbose {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    });
+    let console = Console::new(args.json);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::failed(format!("no threads can be started: {error}")).report(args.json);
+        }
+    };
+    let outcome = runtime.block_on(run(args, &console));
+    // A read of the terminal that is under way would hold the process up.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(console.json),
+    }
+}
+
+async fn run(args: Args, console: &Console) -> Result<(), Failure> {
+    let Args { cluster, data, command, .. } = args;
+    let place = connect::Place { cluster, data };
+    let Some(command) = command else { return welcome::show(console, &place) };
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "dml", &mut script);
+            console.bytes(&script)
+        }
+        Command::Up(options) => up::run(console, &place, options).await,
+        Command::Train(_)
+        | Command::Predict(_)
+        | Command::Dataset { .. }
+        | Command::Training { .. }
+        | Command::Model { .. }
+        | Command::Prediction { .. }
+        | Command::Cluster => {
+            let session = place.connect(console, command.writes())?;
+            let outcome = tokio::select! {
+                biased;
+                outcome = on_cluster(&session, command) => outcome,
+                () = listen::interrupted() => Err(Failure::interrupted("interrupted")),
+            };
+            session.close().await;
+            outcome
+        }
+    }
+}
+
+async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Train(options) => train::run(session, options).await,
+        Command::Predict(options) => predict::run(session, options).await,
+        Command::Dataset { command } => dataset::run(session, command).await,
+        Command::Training { command } => training::run(session, command).await,
+        Command::Model { command } => model::run(session, command).await,
+        Command::Prediction { command } => match command {
+            PredictionCommand::Ls(page) => predict::list(session, page).await,
+            PredictionCommand::Show { prediction } => predict::show(session, &prediction).await,
+            PredictionCommand::Results { prediction, output } => {
+                predict::results(session, &prediction, output.as_deref()).await
+            }
+        },
+        Command::Cluster => cluster::show(session).await,
+        Command::Up(_) | Command::Completions { .. } => Ok(()),
+    }
+}

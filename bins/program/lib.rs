@@ -1,0 +1,6 @@
+//! What the programs have in common: a file with settings ([`settings`]), logs ([`log`]), an address to listen on and
+//! the end ([`listen`]).
+
+pub mod listen;
+pub mod log;
+pub mod settings;
