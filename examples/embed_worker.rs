@@ -15,7 +15,11 @@ use hyper::Request;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In production the db nodes are elsewhere: Link::new([Peer::http("http://db:7301")?]).
     let db = Db::in_memory()?;
-    let worker = Worker::new(Link::new([Peer::router(db.router())]), Engine::new(Registry::default()), Options::default());
+    let worker = Worker::new(
+        Link::new([Peer::router(db.router())]),
+        Engine::new(Registry::default()),
+        Options::default(),
+    );
     let computing = tokio::spawn({
         let worker = worker.clone();
         async move { worker.run().await }

@@ -24,9 +24,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..serde_json::from_str(r#"{"dataset": "houses", "target": "price"}"#)?
     };
     let training = client.train(&training).await?;
-    let training = client.watch(&training.id.to_string(), |now| println!("{:3.0} %", now.progress * 100.0)).await?;
+    let training =
+        client.watch(&training.id.to_string(), |now| println!("{:3.0} %", now.progress * 100.0)).await?;
     for model in &training.models {
-        println!("{:20} R² {}", model.name, model.metrics.as_ref().map_or("-".into(), |m| m["r2"].to_string()));
+        println!(
+            "{:20} R² {}",
+            model.name,
+            model.metrics.as_ref().map_or("-".into(), |m| m["r2"].to_string())
+        );
     }
 
     let best = training.best.ok_or("no model was finished")?.to_string();

@@ -59,7 +59,13 @@ impl Learner for NearestCentroid {
         Ok(Centroids(sums))
     }
 
-    fn fold(&self, _: &Fit, _: u32, (): (), partials: Vec<Centroids>) -> Result<Folded<(), Centroids>, WorkError> {
+    fn fold(
+        &self,
+        _: &Fit,
+        _: u32,
+        (): (),
+        partials: Vec<Centroids>,
+    ) -> Result<Folded<(), Centroids>, WorkError> {
         let total = partials.into_iter().reduce(|mut total, part| {
             for ((count, sum), (more, values)) in total.0.iter_mut().zip(part.0) {
                 *count += more;

@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 //! `kill -9` at any moment of a training: started again on the same data, it goes on and ends with the same bytes.
 
 use std::{
@@ -24,7 +25,9 @@ fn train(data: &Path, table: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dml"));
     command.args(["--json", "--data"]).arg(data).arg("train").arg(table).args(["--target", "y"]);
     let models = ["gradient_boosting:n_estimators=60", "random_forest:n_estimators=20", "ridge"];
-    models.iter().for_each(|model| drop(command.args(["--model", model])));
+    models.iter().for_each(|model| {
+        command.args(["--model", model]);
+    });
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }

@@ -127,14 +127,18 @@ impl Domain {
     /// The value in this domain's own type, if it lies in the domain.
     fn accept(&self, value: &Value) -> Option<Value> {
         match (self, value) {
-            (Self::Float { min, max, .. }, Value::Float(v)) => (min..=max).contains(&v).then_some(Value::Float(*v)),
+            (Self::Float { min, max, .. }, Value::Float(v)) => {
+                (min..=max).contains(&v).then_some(Value::Float(*v))
+            }
             (Self::Float { min, max, .. }, Value::Int(v)) => {
                 let v = *v as f64;
                 (*min..=*max).contains(&v).then_some(Value::Float(v))
             }
             (Self::Int { min, max, .. }, Value::Int(v)) => (min..=max).contains(&v).then_some(Value::Int(*v)),
             (Self::Bool { .. }, Value::Bool(v)) => Some(Value::Bool(*v)),
-            (Self::Choice { choices, .. }, Value::Text(v)) => choices.contains(&v.as_str()).then(|| value.clone()),
+            (Self::Choice { choices, .. }, Value::Text(v)) => {
+                choices.contains(&v.as_str()).then(|| value.clone())
+            }
             _ => None,
         }
     }

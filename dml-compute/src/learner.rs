@@ -130,7 +130,13 @@ pub trait Learner: Send + Sync + 'static {
     fn start(&self, fit: &Fit) -> Result<Self::State, WorkError>;
 
     /// One unit of a round.
-    fn unit(&self, fit: &Fit, round: u32, index: u32, state: &Self::State) -> Result<Self::Partial, WorkError>;
+    fn unit(
+        &self,
+        fit: &Fit,
+        round: u32,
+        index: u32,
+        state: &Self::State,
+    ) -> Result<Self::Partial, WorkError>;
 
     /// The end of a round: the partials of all its units, in index order. The last round gives the model.
     fn fold(

@@ -62,13 +62,18 @@ impl Client {
         // An upload goes to a worker that has just answered.
         let worker = self.answering().await?;
         let uri = format!("/v1/datasets?name={}", escape(name));
-        let request = Request::post(uri).header(header::CONTENT_TYPE, content_type).body(Body::from_stream(pieces));
+        let request =
+            Request::post(uri).header(header::CONTENT_TYPE, content_type).body(Body::from_stream(pieces));
         let request = request.map_err(|error| ClientError::Garbled(error.to_string()))?;
         json(checked(worker.call(request).await?).await?).await
     }
 
     /// A page of datasets, newest first.
-    pub async fn datasets(&self, limit: usize, cursor: Option<&str>) -> Result<Page<DatasetView>, ClientError> {
+    pub async fn datasets(
+        &self,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<DatasetView>, ClientError> {
         self.list("datasets", limit, cursor).await
     }
 
@@ -88,7 +93,11 @@ impl Client {
     }
 
     /// A page of trainings, newest first.
-    pub async fn trainings(&self, limit: usize, cursor: Option<&str>) -> Result<Page<TrainingView>, ClientError> {
+    pub async fn trainings(
+        &self,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<TrainingView>, ClientError> {
         self.list("trainings", limit, cursor).await
     }
 
@@ -106,7 +115,8 @@ impl Client {
         let path = format!("/v1/trainings/{}/events", escape(id));
         let mut failures = 0;
         loop {
-            let response = checked(self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await?);
+            let response =
+                checked(self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await?);
             let mut body = response.await?.into_body();
             let mut buffer = Vec::new();
             while let Some(Ok(frame)) = body.frame().await {
@@ -125,7 +135,9 @@ impl Client {
             // The node that served the events is gone, or its connection: the next one goes on.
             failures += 1;
             if failures > 10 {
-                return Err(ClientError::Garbled("the events of the training break off again and again".into()));
+                return Err(ClientError::Garbled(
+                    "the events of the training break off again and again".into(),
+                ));
             }
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
@@ -178,7 +190,11 @@ impl Client {
     }
 
     /// A page of batch predictions, newest first.
-    pub async fn predictions(&self, limit: usize, cursor: Option<&str>) -> Result<Page<PredictionView>, ClientError> {
+    pub async fn predictions(
+        &self,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<PredictionView>, ClientError> {
         self.list("predictions", limit, cursor).await
     }
 
@@ -218,7 +234,8 @@ impl Client {
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Garbled(error.to_string()))?;
         let kind = Some("application/json");
-        json(checked(self.send(Method::POST, path, body.into(), kind, "application/json").await?).await?).await
+        json(checked(self.send(Method::POST, path, body.into(), kind, "application/json").await?).await?)
+            .await
     }
 
     /// A worker that is alive.
@@ -244,7 +261,8 @@ impl Client {
     ) -> Result<Response<Body>, ClientError> {
         let mut error = PeerError::Address(String::new());
         for worker in &self.workers {
-            let mut request = Request::builder().method(method.clone()).uri(path).header(header::ACCEPT, accept);
+            let mut request =
+                Request::builder().method(method.clone()).uri(path).header(header::ACCEPT, accept);
             if let Some(kind) = content_type {
                 request = request.header(header::CONTENT_TYPE, kind);
             }

@@ -29,7 +29,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data: None, workers: 1, slots: worker::Options::default().slots, registry: Registry::default() }
+        Self {
+            data: None,
+            workers: 1,
+            slots: worker::Options::default().slots,
+            registry: Registry::default(),
+        }
     }
 }
 
@@ -52,7 +57,8 @@ impl Cluster {
         let engine = Arc::new(Engine::new(options.registry));
         let start = |n: usize| {
             let link = Link::new([Peer::router(db.router())]);
-            let settings = worker::Options { name: format!("worker-{n}"), slots: options.slots, ..Default::default() };
+            let settings =
+                worker::Options { name: format!("worker-{n}"), slots: options.slots, ..Default::default() };
             let worker = Worker::new(link, engine.clone(), settings);
             let running = worker.clone();
             tokio::spawn(async move { running.run().await });

@@ -35,7 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Discover for Dns {
     async fn addresses(&self) -> Vec<SocketAddr> {
-        let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((self.name.as_str(), self.port))).await;
+        let found =
+            tokio::time::timeout(PATIENCE, tokio::net::lookup_host((self.name.as_str(), self.port))).await;
         let mut addresses: Vec<SocketAddr> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
         addresses.sort_unstable();
         addresses.dedup();

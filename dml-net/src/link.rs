@@ -73,10 +73,12 @@ impl Link {
 
     /// Asks the brain of a db node.
     pub async fn ask(&self, request: &Request) -> Result<Response, LinkError> {
-        let wait = match request {
-            Request::Watch { wait_ms, .. } => *wait_ms,
-            Request::Claim(claim) => claim.wait_ms,
-            _ => 0,
+        let wait = if let Request::Watch { wait_ms, .. } = request {
+            *wait_ms
+        } else if let Request::Claim(claim) = request {
+            claim.wait_ms
+        } else {
+            0
         };
         let body = Bytes::from(serde_json::to_vec(request).expect("requests have string keys"));
         let patience = PATIENCE + Duration::from_millis(wait);
@@ -136,7 +138,12 @@ impl Link {
     }
 }
 
-async fn exchange(peer: &Peer, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+async fn exchange(
+    peer: &Peer,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), String> {
     let mut request = hyper::Request::builder().method(method).uri(path);
     if path == "/v1/ask" {
         request = request.header(header::CONTENT_TYPE, "application/json");

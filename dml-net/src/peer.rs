@@ -48,7 +48,8 @@ impl Peer {
         let bad = || PeerError::Address(address.into());
         let full = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
         let base: Uri = full.trim_end_matches('/').parse().map_err(|_| bad())?;
-        let plain = base.scheme_str() == Some("http") && matches!(base.path(), "" | "/") && base.query().is_none();
+        let plain =
+            base.scheme_str() == Some("http") && matches!(base.path(), "" | "/") && base.query().is_none();
         let authority = base.authority().filter(|_| plain).ok_or_else(bad)?.clone();
         let authority = match authority.port() {
             Some(_) => authority,
@@ -98,14 +99,17 @@ impl Service<Request<Body>> for Http {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
-        let uri = Uri::builder().scheme("http").authority(self.authority.clone()).path_and_query(path).build();
+        let path =
+            request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
+        let uri =
+            Uri::builder().scheme("http").authority(self.authority.clone()).path_and_query(path).build();
         *request.uri_mut() = uri.expect("scheme, authority and path make a URI");
         let (client, address) = (self.client.clone(), self.authority.to_string());
         Box::pin(async move {
             let answer: Result<Response<Incoming>, _> = client.request(request).await;
             answer.map(|response| response.map(Body::new)).map_err(|error| {
-                let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source()).last();
+                let cause =
+                    std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source()).last();
                 let why = cause.map(ToString::to_string).unwrap_or_default();
                 PeerError::Silent { address, why }
             })

@@ -43,7 +43,11 @@ pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Outpu
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let router = router.clone();
-            async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {})) }
+            async move {
+                Ok::<_, Infallible>(
+                    router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {}),
+                )
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -16,7 +16,8 @@ impl Api {
     }
 
     async fn send(&self, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body.into());
+        let request =
+            Request::builder().method(method).uri(path).header("content-type", kind).body(body.into());
         let answer = self.0.call(request.unwrap()).await.unwrap();
         let status = answer.status().as_u16();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
@@ -70,7 +71,8 @@ async fn tables_that_cannot_be() {
     let (status, problem) = api.send("POST", "/v1/datasets", "application/pdf", "x").await;
     assert_eq!((status, &problem["code"]), (415, &json!("unknown-format")));
     for name in ["..", "a%2Fb", "%1b%5b31m", "%3Cscript%3E"] {
-        let (status, problem) = api.send("POST", &format!("/v1/datasets?name={name}"), "text/csv", "a,b\n1,2\n").await;
+        let (status, problem) =
+            api.send("POST", &format!("/v1/datasets?name={name}"), "text/csv", "a,b\n1,2\n").await;
         assert_eq!((status, &problem["code"]), (400, &json!("bad-name")), "{name}");
     }
     // Nothing was kept, and the next one is welcome.
@@ -91,7 +93,8 @@ async fn trainings_that_cannot_be() {
         ("lonely", format!("n,m,class\n{}99,1,alone\n", good_rows(40))),
     ];
     for (name, table) in tables {
-        let (status, answer) = api.send("POST", &format!("/v1/datasets?name={name}"), "text/csv", table).await;
+        let (status, answer) =
+            api.send("POST", &format!("/v1/datasets?name={name}"), "text/csv", table).await;
         assert_eq!(status, 201, "{answer}");
     }
     let with = |kind: &str, params: Value| json!([{ "kind": kind, "params": params }]);
@@ -104,10 +107,26 @@ async fn trainings_that_cannot_be() {
         (422, "class-with-one-row", json!({"dataset": "lonely", "target": "class"})),
         (422, "no-features", json!({"dataset": "one", "target": "y"})),
         (422, "feature-missing", json!({"dataset": "good", "target": "class", "features": ["n", "o"]})),
-        (422, "kind-unknown", json!({"dataset": "good", "target": "class", "models": with("perceptron", json!({}))})),
-        (422, "param-unknown", json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"trees": 9}))})),
-        (422, "param-value", json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"n_estimators": 1_000_000_000}))})),
-        (422, "param-value", json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"n_estimators": "many"}))})),
+        (
+            422,
+            "kind-unknown",
+            json!({"dataset": "good", "target": "class", "models": with("perceptron", json!({}))}),
+        ),
+        (
+            422,
+            "param-unknown",
+            json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"trees": 9}))}),
+        ),
+        (
+            422,
+            "param-value",
+            json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"n_estimators": 1_000_000_000}))}),
+        ),
+        (
+            422,
+            "param-value",
+            json!({"dataset": "good", "target": "class", "models": with("random_forest", json!({"n_estimators": "many"}))}),
+        ),
         (422, "kind-task", json!({"dataset": "good", "target": "class", "models": with("ridge", json!({}))})),
         (422, "bad-holdout", json!({"dataset": "good", "target": "class", "validation": {"holdout": 1.5}})),
         (422, "bad-folds", json!({"dataset": "good", "target": "class", "validation": {"folds": 1}})),
@@ -147,9 +166,15 @@ async fn predictions_that_cannot_be() {
     let (status, problem) = predict("island,sex\nBiscoe,male\n".into()).await;
     assert_eq!((status, &problem["code"]), (422, &json!("missing-column")), "{problem}");
     let (status, problem) = predict(format!("{header}\n{}\n", row.replace("3750", "heavy"))).await;
-    assert_eq!((status, &problem["column"], &problem["row"]), (422, &json!("body_mass_g"), &json!(1)), "{problem}");
+    assert_eq!(
+        (status, &problem["column"], &problem["row"]),
+        (422, &json!("body_mass_g"), &json!(1)),
+        "{problem}"
+    );
 
-    let rows = |rows: Value| api.send("POST", "/v1/models/p/predict", "application/json", json!({"rows": rows}).to_string());
+    let rows = |rows: Value| {
+        api.send("POST", "/v1/models/p/predict", "application/json", json!({"rows": rows}).to_string())
+    };
     let (status, answer) = rows(json!([{"island": "Biscoe", "body_mass_g": 5000}])).await;
     assert_eq!((status, answer["predictions"].as_array().map(Vec::len)), (200, Some(1)), "{answer}");
     let (status, problem) = rows(json!([{"island": "Biscoe"}, {"iland": "Biscoe"}])).await;

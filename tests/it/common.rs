@@ -71,7 +71,8 @@ pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::
 }
 
 pub(crate) fn training(dataset: &str, target: &str) -> NewTraining {
-    serde_json::from_value(serde_json::json!({ "dataset": dataset, "target": target })).expect("it has what it needs")
+    serde_json::from_value(serde_json::json!({ "dataset": dataset, "target": target }))
+        .expect("it has what it needs")
 }
 
 /// What must not depend on the cluster: each model's digest and metrics.
@@ -106,10 +107,11 @@ impl Inputs for Direct {
 /// Runs a training by the one-machine for-loop: no node, no lease, no network. Gives each model's digest by its name.
 pub(crate) fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap<String, Digest> {
     let records = store.records().expect("memory does not fail");
-    let datasets = records.iter().filter_map(|(id, bytes)| match dml::core::Record::from_bytes(bytes).ok()?.body? {
-        Body::Dataset(dataset) => Some((*id, Arc::new(dataset))),
-        Body::Training(_) | Body::Job(_) => None,
-    });
+    let datasets =
+        records.iter().filter_map(|(id, bytes)| match dml::core::Record::from_bytes(bytes).ok()?.body? {
+            Body::Dataset(dataset) => Some((*id, Arc::new(dataset))),
+            Body::Training(_) | Body::Job(_) => None,
+        });
     let inputs = Direct { datasets: datasets.collect(), store, made: Mutex::default() };
     let engine = Engine::new(Registry::default());
     let mut jobs: BTreeMap<Digest, Job> = BTreeMap::new();

@@ -23,7 +23,8 @@ async fn any_number_of_workers_slots_and_threads_trains_the_same_bytes() {
             let store = parts.store.clone();
             let alone = tokio::task::spawn_blocking(move || for_loop(store, &spec)).await.unwrap();
             let essence = essence(&view);
-            let digests: Vec<_> = essence.iter().map(|(name, (digest, _))| (name.clone(), digest.unwrap())).collect();
+            let digests: Vec<_> =
+                essence.iter().map(|(name, (digest, _))| (name.clone(), digest.unwrap())).collect();
             assert_eq!(digests, alone.into_iter().collect::<Vec<_>>(), "{workers} workers, {slots} slots");
             let id = view.best.unwrap().to_string();
             let predicted = parts.client.predict_csv(&id, table.clone().into()).await.unwrap();
@@ -64,7 +65,12 @@ async fn workers_killed_on_the_way_change_nothing() {
         let view = parts.client.train(&training("houses", "price")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(kill_after_ms)).await;
         // All but one die with what they hold.
-        parts.running.iter().enumerate().filter(|(n, _)| *n != survivor).for_each(|(_, worker)| worker.abort());
+        parts
+            .running
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != survivor)
+            .for_each(|(_, worker)| worker.abort());
         let view = parts.client.watch(&view.id.to_string(), |_| ()).await.unwrap();
         assert_eq!(essence(&view), expected, "killed after {kill_after_ms} ms");
     }

@@ -30,7 +30,11 @@ async fn from_a_table_to_predictions() {
     assert_eq!(client.dataset("birds").await.unwrap().id, dataset.id);
 
     let view = client.train(&training("penguins", "species")).await.unwrap();
-    assert_eq!(client.train(&training("birds", "species")).await.unwrap().id, view.id, "same request, same thing");
+    assert_eq!(
+        client.train(&training("birds", "species")).await.unwrap().id,
+        view.id,
+        "same request, same thing"
+    );
     let mut progress = Vec::new();
     let view = client.watch(&view.id.to_string(), |now| progress.push(now.progress)).await.unwrap();
     assert!(progress.is_sorted() && progress.last() == Some(&1.0), "{progress:?}");
@@ -40,10 +44,12 @@ async fn from_a_table_to_predictions() {
     let best = client.model("birds-species").await.unwrap();
     assert_eq!(Some(best.id), view.best);
     assert_eq!(client.model(&best.name).await.unwrap().id, best.id, "models have names");
-    let shares: f64 = client.model("birds-species/random_forest").await.unwrap().importance.unwrap().values().sum();
+    let shares: f64 =
+        client.model("birds-species/random_forest").await.unwrap().importance.unwrap().values().sum();
     assert!((shares - 1.0).abs() < 1e-9);
 
-    let new = NewPrediction { model: "birds-species".into(), dataset: "birds".into(), name: Some("all".into()) };
+    let new =
+        NewPrediction { model: "birds-species".into(), dataset: "birds".into(), name: Some("all".into()) };
     client.predict(&new).await.unwrap();
     let prediction = client.prediction("all", 60).await.unwrap();
     assert_eq!(prediction.state, State::Succeeded);
@@ -69,7 +75,8 @@ async fn folds_judge_by_every_row_and_keep_a_model_of_all() {
     let client = cluster(1, 2).client;
     upload(&client, "houses", houses()).await;
     let models = vec![NewModel { kind: "linear".into(), ..NewModel::default() }];
-    let new = NewTraining { models, validation: Some(NewValidation::Folds(5)), ..training("houses", "price") };
+    let new =
+        NewTraining { models, validation: Some(NewValidation::Folds(5)), ..training("houses", "price") };
     let view = client.train(&new).await.unwrap();
     let view = client.watch(&view.id.to_string(), |_| ()).await.unwrap();
     let metrics = view.models[0].metrics.as_ref().unwrap();

@@ -227,7 +227,7 @@ mod tests {
             let density = |class: usize| {
                 let factor = |j: usize| {
                     let (v, d) =
-                        (variance(&of(class, j)) + 1e-9 * greatest, block.x[[i, j]] - mean(&of(class, j)));
+                        (variance(&of(class, j)) + 0.1 * greatest, block.x[[i, j]] - mean(&of(class, j)));
                     (-d * d / (2.0 * v)).exp() / (2.0 * std::f64::consts::PI * v).sqrt()
                 };
                 factor(0) * factor(1)

@@ -48,7 +48,8 @@ impl Tally {
             (Self::Regression(tally), Scores::Values(values)) => {
                 values.iter().zip(truth).for_each(|(value, truth)| tally.record(*value, *truth));
             }
-            (Self::Classification(_), Scores::Values(_)) | (Self::Regression(_), Scores::Probabilities(_)) => {}
+            (Self::Classification(_), Scores::Values(_))
+            | (Self::Regression(_), Scores::Probabilities(_)) => {}
         }
     }
 
@@ -57,7 +58,8 @@ impl Tally {
         match (self, next) {
             (Self::Classification(tally), Self::Classification(next)) => tally.add(next),
             (Self::Regression(tally), Self::Regression(next)) => tally.add(next),
-            (Self::Classification(_), Self::Regression(_)) | (Self::Regression(_), Self::Classification(_)) => {}
+            (Self::Classification(_), Self::Regression(_))
+            | (Self::Regression(_), Self::Classification(_)) => {}
         }
     }
 

@@ -100,24 +100,19 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn cell(&self, row: usize) -> Cell<'a> {
-        let array: &dyn Array = match self {
-            Self::Integer(array) => array,
-            Self::Float(array) => array,
-            Self::Boolean(array) => array,
-            Self::Text(array) => array,
-            Self::Date(array) => array,
-            Self::DateTime(array) => array,
-        };
-        if array.is_null(row) {
-            return Cell::Blank;
-        }
         match self {
-            Self::Integer(array) => Cell::Integer(array.value(row)),
-            Self::Float(array) => Cell::Float(array.value(row)),
-            Self::Boolean(array) => Cell::Boolean(array.value(row)),
-            Self::Text(array) => Cell::Text(array.value(row)),
-            Self::Date(array) => Cell::Date(array.value(row)),
-            Self::DateTime(array) => Cell::DateTime(array.value(row)),
+            Self::Integer(array) if array.is_valid(row) => Cell::Integer(array.value(row)),
+            Self::Float(array) if array.is_valid(row) => Cell::Float(array.value(row)),
+            Self::Boolean(array) if array.is_valid(row) => Cell::Boolean(array.value(row)),
+            Self::Text(array) if array.is_valid(row) => Cell::Text(array.value(row)),
+            Self::Date(array) if array.is_valid(row) => Cell::Date(array.value(row)),
+            Self::DateTime(array) if array.is_valid(row) => Cell::DateTime(array.value(row)),
+            Self::Integer(_)
+            | Self::Float(_)
+            | Self::Boolean(_)
+            | Self::Text(_)
+            | Self::Date(_)
+            | Self::DateTime(_) => Cell::Blank,
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The text of a field, and whether it was quoted.
+    #[inline]
     pub(super) fn field(&self, column: usize) -> (&'a str, bool) {
         (&self.text[self.spans[column].clone()], self.quoted.get(column).is_some_and(|quoted| *quoted))
     }

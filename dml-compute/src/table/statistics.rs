@@ -11,10 +11,7 @@ use dml_core::{
     dataset::{Count, MAX_COUNTS, MAX_DISTINCT},
 };
 
-use super::{
-    column::{Cell, View},
-    value,
-};
+use super::{column::View, value};
 
 /// How many bytes the distinct texts of a whole table may take while they are counted, shared evenly by its columns.
 const COUNTED_BYTES: usize = 64 << 20;
@@ -59,9 +56,22 @@ impl Statistics {
     /// The next rows: a batch with these very columns.
     pub fn update(&mut self, batch: &RecordBatch) {
         for ((_, _, tally), array) in self.columns.iter_mut().zip(batch.columns()) {
-            let Some(view) = View::of(array) else { continue };
-            for row in 0..batch.num_rows() {
-                tally.add(view.cell(row));
+            match View::of(array) {
+                Some(View::Integer(array)) => {
+                    tally.add(array, |tally, value| tally.number(value as f64, value))
+                }
+                Some(View::Float(array)) => {
+                    tally.add(array, |tally, value| tally.number(value + 0.0, ordered(value)))
+                }
+                Some(View::Boolean(array)) => {
+                    tally.add(array, |tally, value| tally.text(if value { "true" } else { "false" }));
+                }
+                Some(View::Text(array)) => tally.add(array, Tally::text),
+                Some(View::Date(array)) => {
+                    tally.add(array, |tally, days| tally.number(days.into(), days.into()))
+                }
+                Some(View::DateTime(array)) => tally.add(array, |tally, ms| tally.number(ms as f64, ms)),
+                None => {}
             }
         }
     }
@@ -79,15 +89,12 @@ impl Statistics {
 }
 
 impl Tally {
-    fn add(&mut self, cell: Cell) {
-        match cell {
-            Cell::Blank => self.nulls += 1,
-            Cell::Integer(value) => self.number(value as f64, value),
-            Cell::Float(value) => self.number(value + 0.0, ordered(value)),
-            Cell::Date(days) => self.number(days.into(), days.into()),
-            Cell::DateTime(ms) => self.number(ms as f64, ms),
-            Cell::Boolean(value) => self.text(if value { "true" } else { "false" }),
-            Cell::Text(text) => self.text(text),
+    fn add<T>(&mut self, values: impl IntoIterator<Item = Option<T>>, count: impl Fn(&mut Self, T)) {
+        for value in values {
+            match value {
+                Some(value) => count(self, value),
+                None => self.nulls += 1,
+            }
         }
     }
 
@@ -98,8 +105,9 @@ impl Tally {
         self.values += 1;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
+        let share = 1.0 / self.values as f64;
         let delta = value - self.mean;
-        self.mean += delta / self.values as f64;
+        self.mean += delta * share;
         self.squares += delta * (value - self.mean);
         let Some(counts) = &mut self.numbers else { return };
         match counts.binary_search_by_key(&key, |count| count.0) {

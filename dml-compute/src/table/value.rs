@@ -1,6 +1,6 @@
 //! How a value is written as text, and what a text can be read as. Knows nothing of columns or files.
 //!
-//! - Blank: nothing at all, or one of [`BLANKS`], exactly so.
+//! - Blank: nothing at all, or one of the words of [`is_blank`], exactly so.
 //! - Whole numbers: digits, with or without a sign. With a leading zero, as in `00501`, they are text: codes.
 //! - Numbers: the decimal point is a point; an exponent may follow. No hexadecimals, no thousands separators.
 //! - Booleans: `true` and `false` in any case. `yes`, `no`, `0` and `1` are none.
@@ -8,10 +8,6 @@
 //!   maybe `Z` or an offset as `+01:00`, which is then taken off. Years 0 to 9999.
 
 use std::fmt::Write;
-
-/// What stands for a value that is not there, beside nothing at all.
-pub(super) const BLANKS: [&str; 12] =
-    ["NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "?"];
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -30,14 +26,20 @@ pub(super) enum Shape {
 }
 
 /// Without blanks and tabs at both ends.
+#[inline]
 pub(super) fn trim(text: &str) -> &str {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let bytes = text.as_bytes();
     if blank(bytes.first()) || blank(bytes.last()) { text.trim_matches([' ', '\t']) } else { text }
 }
 
+/// What stands for a value that is not there: nothing at all, or one of these words.
+#[inline]
 pub(super) fn is_blank(text: &str) -> bool {
-    text.is_empty() || (text.len() <= 4 && BLANKS.contains(&text))
+    matches!(
+        text,
+        "" | "?" | "NA" | "N/A" | "n/a" | "#N/A" | "<NA>" | "NaN" | "nan" | "-nan" | "NULL" | "null" | "None"
+    )
 }
 
 pub(super) fn shape(text: &str) -> Shape {
@@ -99,6 +101,7 @@ fn finite(number: &str) -> Shape {
 }
 
 /// A finite number.
+#[inline]
 pub(super) fn float(text: &str) -> Option<f64> {
     fast_float2::parse::<f64, _>(text).ok().filter(|value| value.is_finite())
 }

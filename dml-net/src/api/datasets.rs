@@ -49,7 +49,9 @@ pub(super) async fn create(
     let import = tokio::task::spawn_blocking(move || import(&importer, &runtime, incoming.pieces));
     let dataset = import.await.map_err(|error| Problem::internal(error.to_string()))??;
     let request = Request::Create { body: Body::Dataset(dataset), name };
-    let Response::Created { id, replicas, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let Response::Created { id, replicas, .. } = ask(&worker, request).await? else {
+        return Err(unexpected());
+    };
     let view = DatasetView { replicas: Some(replicas), ..fetch(&worker, id).await? };
     let location = format!("/v1/datasets/{id}");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
@@ -112,7 +114,10 @@ fn view(entry: Entry) -> Option<DatasetView> {
     Some(DatasetView { id: entry.id, name, rows, bytes, columns, created_ms, replicas: None })
 }
 
-pub(super) async fn delete(Extract(worker): Extract<Worker>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let id = find(&worker, Kind::Dataset, &id).await?;
     ask(&worker, Request::Delete { id }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -134,7 +139,10 @@ pub(super) async fn rows(
 ) -> Result<Json<Json_>, Problem> {
     let (offset, limit) = (window.offset.unwrap_or(0), window.limit.unwrap_or(20));
     if limit > 10_000 {
-        return Err(Problem::bad_request("bad-limit", "limit is at most 10000: take the content as a whole instead"));
+        return Err(Problem::bad_request(
+            "bad-limit",
+            "limit is at most 10000: take the content as a whole instead",
+        ));
     }
     let id = find(&worker, Kind::Dataset, &id).await?;
     let dataset = worker.shared.dataset(id).await?;

@@ -30,10 +30,11 @@ pub(super) struct Family {
 impl Family {
     /// Fetches a training, as soon as it is newer than `seen`.
     pub(super) async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<Self, Problem> {
-        match ask(worker, Request::Watch { id, seen, wait_ms }).await? {
-            Response::Family { version, entries } => Self::new(version, entries).ok_or_else(unexpected),
-            _ => Err(unexpected()),
-        }
+        let watch = Request::Watch { id, seen, wait_ms };
+        let Response::Family { version, entries } = ask(worker, watch).await? else {
+            return Err(unexpected());
+        };
+        Self::new(version, entries).ok_or_else(unexpected)
     }
 
     fn new(version: u64, entries: Vec<Entry>) -> Option<Self> {
@@ -96,10 +97,8 @@ impl Family {
             .sum::<u32>()
             / statuses.len().max(1) as u32;
         let leased = self.jobs.values().any(|(_, leased)| *leased > 0);
-        let state = match state_of(&statuses) {
-            State::Queued if leased => State::Running,
-            state => state,
-        };
+        let state = state_of(&statuses);
+        let state = if state == State::Queued && leased { State::Running } else { state };
         Ok(TrainingView {
             id: self.id,
             name: self.name.clone(),
@@ -127,17 +126,23 @@ impl Family {
         let plan = spec.models[m].plan;
         let fit = self.job(&id);
         let finished = fit.is_some_and(Job::is_finished);
-        let leased = spec.jobs_of(self.id, m).iter().any(|job| self.jobs.get(job).is_some_and(|(_, n)| *n > 0));
+        let leased =
+            spec.jobs_of(self.id, m).iter().any(|job| self.jobs.get(job).is_some_and(|(_, n)| *n > 0));
         TrainedView {
             id,
             name: name.into(),
             kind: spec.models[m].kind.clone(),
             params: spec.models[m].params.clone(),
             state: if status.state == State::Queued && leased { State::Running } else { status.state },
-            progress: f64::from(if status.state == State::Succeeded { 1000 } else { status.permille }) / 1000.0,
+            progress: f64::from(if status.state == State::Succeeded { 1000 } else { status.permille })
+                / 1000.0,
             round: fit.map_or(0, |fit| fit.progress.round),
             rounds: plan.rounds,
-            units_done: if finished { plan.units } else { fit.map_or(0, |fit| fit.progress.units.len() as u32) },
+            units_done: if finished {
+                plan.units
+            } else {
+                fit.map_or(0, |fit| fit.progress.units.len() as u32)
+            },
             units: plan.units,
             metrics: report.map(|report| report.metrics),
             digest: status.model,
@@ -155,7 +160,8 @@ pub(super) struct Report {
 impl Report {
     pub(super) async fn fetch(worker: &Worker, digest: Digest) -> Result<Self, Problem> {
         let bytes = worker.shared.blob(digest).await?;
-        let mut metrics: Json = serde_json::from_slice(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
+        let mut metrics: Json =
+            serde_json::from_slice(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
         let importance = metrics.as_object_mut().and_then(|report| report.remove("importance"));
         Ok(Self { metrics, importance: importance.and_then(|value| serde_json::from_value(value).ok()) })
     }

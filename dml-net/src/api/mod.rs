@@ -85,10 +85,8 @@ impl From<Refusal> for Problem {
 
 /// Asks a db node; a refusal becomes a problem.
 async fn ask(worker: &Worker, request: Request) -> Result<Response, Problem> {
-    match worker.shared.link.ask(&request).await? {
-        Response::Refused(refusal) => Err(refusal.into()),
-        response => Ok(response),
-    }
+    let response = worker.shared.link.ask(&request).await?;
+    if let Response::Refused(refusal) = response { Err(refusal.into()) } else { Ok(response) }
 }
 
 /// The answer was of another kind than the question: a db node of another version.
@@ -98,10 +96,9 @@ fn unexpected() -> Problem {
 
 /// The id of what a user named.
 async fn find(worker: &Worker, kind: Kind, text: &str) -> Result<Digest, Problem> {
-    match ask(worker, Request::Find { kind, text: text.into() }).await? {
-        Response::Found(id) => Ok(id),
-        _ => Err(unexpected()),
-    }
+    let find = Request::Find { kind, text: text.into() };
+    let Response::Found(id) = ask(worker, find).await? else { return Err(unexpected()) };
+    Ok(id)
 }
 
 /// A name that a user gives: printable, not too long, and not to be taken for an id or a path.
@@ -110,9 +107,12 @@ fn check_name(name: &str) -> Result<String, Problem> {
     let plain = |c: char| c.is_alphanumeric() || " -_.,+()=#@".contains(c);
     match name {
         "" => Err(Problem::bad_request("bad-name", "the name is empty: give one, such as ?name=penguins")),
-        _ if name.len() > 200 => Err(Problem::bad_request("bad-name", "the name is longer than 200 bytes: shorten it")),
+        _ if name.len() > 200 => {
+            Err(Problem::bad_request("bad-name", "the name is longer than 200 bytes: shorten it"))
+        }
         _ if !name.chars().all(plain) || name.starts_with('.') => {
-            let words = "a name has letters, digits, spaces and - _ . , + ( ) = # @, and does not begin with a dot";
+            let words =
+                "a name has letters, digits, spaces and - _ . , + ( ) = # @, and does not begin with a dot";
             Err(Problem::bad_request("bad-name", words))
         }
         _ if name.parse::<Digest>().is_ok() => {
@@ -143,7 +143,8 @@ impl Paging {
         let cursor = text.split_once('-').and_then(|(created, id)| {
             Some(Cursor { created_ms: created.parse().ok()?, id: id.parse().ok()? })
         });
-        let wrong = || Problem::bad_request("bad-cursor", "this is no cursor: use next_cursor of the page before");
+        let wrong =
+            || Problem::bad_request("bad-cursor", "this is no cursor: use next_cursor of the page before");
         cursor.map(Some).ok_or_else(wrong)
     }
 }
@@ -159,7 +160,8 @@ fn parse_wait(text: &str) -> Result<std::time::Duration, Problem> {
         (None, Some(number)) => (number, 1000),
         (None, None) => (text, 1000),
     };
-    let wrong = || Problem::bad_request("bad-wait", format!("wait is a time such as 30s or 500ms, not '{text}'"));
+    let wrong =
+        || Problem::bad_request("bad-wait", format!("wait is a time such as 30s or 500ms, not '{text}'"));
     let ms: u64 = number.parse::<u32>().map(|n| u64::from(n) * unit_ms).map_err(|_| wrong())?;
     Ok(std::time::Duration::from_millis(ms.min(300_000)))
 }
@@ -180,7 +182,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Checked<T> {
                     "not-json",
                     "this route takes JSON: send it with content-type application/json",
                 ),
-                _ => Problem::new(rejection.status(), "bad-json", rejection.body_text()),
+                JsonRejection::JsonSyntaxError(_) | JsonRejection::BytesRejection(_) | _ => {
+                    Problem::new(rejection.status(), "bad-json", rejection.body_text())
+                }
             }),
         }
     }
@@ -194,17 +198,21 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Checked
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
         let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
-        query.map(|Query(value)| Self(value)).map_err(|error| Problem::bad_request("bad-query", error.body_text()))
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|error| Problem::bad_request("bad-query", error.body_text()))
     }
 }
 
 /// What a client would like to get, of what there is; the first if it does not mind.
 fn negotiate<'a>(headers: &axum::http::HeaderMap, offers: &[&'a str]) -> Result<&'a str, Problem> {
-    let accept = headers.get(axum::http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let accept =
+        headers.get(axum::http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     let wanted = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
     for range in wanted {
         let family = range.strip_suffix("/*").unwrap_or("\0");
-        let fits = |offer: &&&str| range == "*/*" || range == **offer || offer.split('/').next() == Some(family);
+        let fits =
+            |offer: &&&str| range == "*/*" || range == **offer || offer.split('/').next() == Some(family);
         if let Some(offer) = offers.iter().find(fits) {
             return Ok(offer);
         }
@@ -221,7 +229,9 @@ mod tests {
     fn names_are_checked() {
         assert_eq!(check_name(" my table (2).csv ").as_deref(), Ok("my table (2).csv"));
         let id = Digest::of(b"").to_string();
-        for bad in ["", "..", ".hidden", "a/b", "a\u{1b}[31m", "<script>", "a\nb", "%2f", &"x".repeat(201), &id] {
+        for bad in
+            ["", "..", ".hidden", "a/b", "a\u{1b}[31m", "<script>", "a\nb", "%2f", &"x".repeat(201), &id]
+        {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

@@ -21,7 +21,8 @@ use serde::Deserialize;
 use super::{
     CheckedQuery, MAX_BODY, Paging, ask, cursor_text,
     evidence::{Family, Report},
-    find, negotiate, table_body::media_type,
+    find, negotiate,
+    table_body::media_type,
     unexpected,
 };
 use crate::{
@@ -64,7 +65,8 @@ async fn best_of_training(worker: &Worker, text: &str) -> Result<Digest, Problem
         Err(problem) => return Err(problem),
     };
     let view = Family::fetch(worker, training, 0, 0).await?.view(worker).await?;
-    let detail = format!("the training '{text}' has no finished model yet: wait for it, or look at its errors");
+    let detail =
+        format!("the training '{text}' has no finished model yet: wait for it, or look at its errors");
     view.best.ok_or_else(|| Problem::conflict("no-model-yet", detail))
 }
 
@@ -76,7 +78,8 @@ async fn unfinished(worker: &Worker, text: &str) -> Option<Problem> {
 }
 
 async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
-    let Response::Family { entries, .. } = ask(worker, Request::Watch { id, seen: 0, wait_ms: 0 }).await? else {
+    let Response::Family { entries, .. } = ask(worker, Request::Watch { id, seen: 0, wait_ms: 0 }).await?
+    else {
         return Err(unexpected());
     };
     let parent = entries.into_iter().next().and_then(|entry| match entry.record.body? {
@@ -97,7 +100,8 @@ impl Found {
             None => None,
         };
         let name = &spec.model_names()[self.place];
-        let (metrics, importance) = report.map_or((None, None), |report| (Some(report.metrics), report.importance));
+        let (metrics, importance) =
+            report.map_or((None, None), |report| (Some(report.metrics), report.importance));
         Ok(ModelView {
             id: self.id,
             name: format!("{}/{name}", self.family.name.clone().unwrap_or_else(|| self.family.id.short())),
@@ -141,7 +145,8 @@ pub(super) async fn show(
 ) -> Result<Json<ModelView>, Problem> {
     let found = resolve(&worker, &id).await?;
     let model = load(&worker, found.digest).await?;
-    let features = model.features.iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
+    let features =
+        model.features.iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
     let classes = Some(model.classes.clone()).filter(|classes| !classes.is_empty());
     let view = found.view(&worker).await?;
     Ok(Json(ModelView { features: Some(features.collect()), classes, ..view }))
@@ -156,10 +161,7 @@ pub(super) async fn load(worker: &Worker, digest: Digest) -> Result<Arc<Model>, 
 
 impl From<PredictError> for Problem {
     fn from(error: PredictError) -> Self {
-        match error {
-            PredictError::Table(error) => error.into(),
-            other => Self::internal(other.to_string()),
-        }
+        if let PredictError::Table(error) = error { error.into() } else { Self::internal(error.to_string()) }
     }
 }
 
@@ -219,16 +221,20 @@ pub(super) async fn predict(
         }
     };
     let offers = ["application/json", "text/csv"];
-    let answer = negotiate(&headers, if json { &offers } else { &["text/csv", "application/json"] })?.to_string();
+    let answer =
+        negotiate(&headers, if json { &offers } else { &["text/csv", "application/json"] })?.to_string();
     let body = limited(request).await?;
     let predict = move || -> Result<HttpResponse, Problem> {
         let rows = if json {
             let rows: RowsToPredict = serde_json::from_slice(&body).map_err(|error| {
-                Problem::bad_request("bad-json", format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}"))
+                Problem::bad_request(
+                    "bad-json",
+                    format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}"),
+                )
             })?;
-            table::from_json_rows(&rows.rows, &model.features)?
+            table::from_json_rows(&rows.rows, &model.inputs())?
         } else {
-            table::read_rows_as(&body, &table::Limits::default(), &model.features)?
+            table::read_rows_as(&body, &table::Limits::default(), &model.inputs())?
         };
         let predicted = model.predict(worker.shared.engine.registry(), &rows)?;
         Ok(if answer == "text/csv" {
@@ -246,7 +252,10 @@ async fn limited(request: HttpRequest) -> Result<Bytes, Problem> {
     let body = http_body_util::Limited::new(request.into_body(), MAX_BODY).collect().await;
     body.map(|body| body.to_bytes()).map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
-            let detail = format!("at most {} MiB are predicted at once: upload the table as a dataset and create a prediction", MAX_BODY >> 20);
+            let detail = format!(
+                "at most {} MiB are predicted at once: upload the table as a dataset and create a prediction",
+                MAX_BODY >> 20
+            );
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
         } else {
             Problem::bad_request("upload-truncated", "the body broke off before its end: send it again")

@@ -13,15 +13,16 @@ use crate::{
 /// The cluster as this worker sees it: the db nodes that it knows, and the workers that they know.
 pub(super) async fn list(State(worker): State<Worker>) -> Result<Json<Page<NodeView>>, Problem> {
     let Response::Workers(workers) = ask(&worker, Request::Workers).await? else { return Err(unexpected()) };
-    let dbs = worker.shared.link.nodes().into_iter().enumerate().map(|(n, (address, active, age))| NodeView {
-        id: address.clone().unwrap_or_else(|| format!("db-{n}")),
-        role: Role::Db,
-        address,
-        active,
-        slots: 0,
-        busy: 0,
-        age_ms: age.as_millis() as u64,
-    });
+    let dbs =
+        worker.shared.link.nodes().into_iter().enumerate().map(|(n, (address, active, age))| NodeView {
+            id: address.clone().unwrap_or_else(|| format!("db-{n}")),
+            role: Role::Db,
+            address,
+            active,
+            slots: 0,
+            busy: 0,
+            age_ms: age.as_millis() as u64,
+        });
     let mut items: Vec<NodeView> = dbs.collect();
     items.extend(workers.into_iter().map(|seen| NodeView {
         id: seen.worker,

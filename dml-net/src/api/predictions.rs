@@ -54,8 +54,12 @@ pub(super) async fn create(
 
 /// The dataset has every column that the model wants, and text only where the model learned from text.
 fn check_columns(model: &Model, dataset: &Dataset) -> Result<(), Problem> {
-    let missing: Vec<&str> =
-        model.features.iter().map(|(name, _)| name.as_str()).filter(|name| dataset.column(name).is_none()).collect();
+    let missing: Vec<&str> = model
+        .features
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| dataset.column(name).is_none())
+        .collect();
     if let [first, ..] = missing.as_slice() {
         let detail = format!("the table lacks columns that the model learned from: {}", missing.join(", "));
         return Err(Problem::unprocessable("missing-column", detail).at(None, Some(first)));
@@ -64,14 +68,20 @@ fn check_columns(model: &Model, dataset: &Dataset) -> Result<(), Problem> {
         let Some(column) = dataset.column(name) else { continue };
         let blank = column.nulls == dataset.rows;
         if learned.is_numeric() && column.r#type == ColumnType::Text && !blank {
-            let detail = format!("column '{name}' holds text, and the model learned from numbers: mend the column");
+            let detail =
+                format!("column '{name}' holds text, and the model learned from numbers: mend the column");
             return Err(Problem::unprocessable("wrong-type", detail).at(None, Some(name)));
         }
     }
     Ok(())
 }
 
-async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<(PredictionView, u64), Problem> {
+async fn fetch(
+    worker: &Worker,
+    id: Digest,
+    seen: u64,
+    wait_ms: u64,
+) -> Result<(PredictionView, u64), Problem> {
     let (view, version, _) = fetch_job(worker, id, seen, wait_ms).await?;
     Ok((view, version))
 }
@@ -116,7 +126,10 @@ pub(super) async fn show(
     }
 }
 
-pub(super) async fn delete(Extract(worker): Extract<Worker>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    Extract(worker): Extract<Worker>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let id = find(&worker, Kind::Prediction, &id).await?;
     ask(&worker, Request::Delete { id }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -135,13 +148,15 @@ pub(super) async fn results(
     if let Some(why) = view.error {
         return Err(Problem::conflict("prediction-failed", why));
     }
-    let ready: Vec<Digest> = (0..view.units).map_while(|unit| job.progress.units.get(&unit).copied()).collect();
+    let ready: Vec<Digest> =
+        (0..view.units).map_while(|unit| job.progress.units.get(&unit).copied()).collect();
     let complete = if ready.len() as u32 == view.units { "true" } else { "false" };
     let csv = kind == "text/csv";
-    let rows = stream::unfold((worker, ready.into_iter().enumerate()), move |(worker, mut ready)| async move {
-        let (unit, digest) = ready.next()?;
-        Some((render(&worker, digest, csv, unit == 0).await, (worker, ready)))
-    });
+    let rows =
+        stream::unfold((worker, ready.into_iter().enumerate()), move |(worker, mut ready)| async move {
+            let (unit, digest) = ready.next()?;
+            Some((render(&worker, digest, csv, unit == 0).await, (worker, ready)))
+        });
     let head = [("content-type", kind), ("dml-complete", complete)];
     Ok((head, HttpBody::from_stream(rows)).into_response())
 }

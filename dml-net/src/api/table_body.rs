@@ -32,18 +32,28 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         && encoding != "identity"
     {
         let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(status, "compressed", "compressed tables are not taken: send it uncompressed"));
+        return Err(Problem::new(
+            status,
+            "compressed",
+            "compressed tables are not taken: send it uncompressed",
+        ));
     }
     let (sender, pieces) = mpsc::channel(PIECES);
     match media_type(request.headers()).as_str() {
-        "text/csv" | "text/plain" | "text/tab-separated-values" | "application/octet-stream"
-        | "application/csv" | "application/x-www-form-urlencoded" => {
+        "text/csv"
+        | "text/plain"
+        | "text/tab-separated-values"
+        | "application/octet-stream"
+        | "application/csv"
+        | "application/x-www-form-urlencoded" => {
             tokio::spawn(forward_body(request.into_body(), sender));
             Ok(Incoming { pieces, file_name: None })
         }
         "multipart/form-data" => {
-            let wrong = |why: String| Problem::bad_request("bad-form", format!("the form cannot be read: {why}"));
-            let form = Multipart::from_request(request, &()).await.map_err(|error| wrong(error.body_text()))?;
+            let wrong =
+                |why: String| Problem::bad_request("bad-form", format!("the form cannot be read: {why}"));
+            let form =
+                Multipart::from_request(request, &()).await.map_err(|error| wrong(error.body_text()))?;
             let (name, named) = tokio::sync::oneshot::channel();
             tokio::spawn(forward_form(form, sender, name));
             let file_name = named.await.map_err(|_| wrong("it breaks off".into()))??;
@@ -51,14 +61,19 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         }
         other => {
             let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let detail = format!("a table comes as text/csv or as the field 'file' of multipart/form-data, not as {other}");
+            let detail = format!(
+                "a table comes as text/csv or as the field 'file' of multipart/form-data, not as {other}"
+            );
             Err(Problem::new(status, "unknown-format", detail))
         }
     }
 }
 
 fn truncated() -> Problem {
-    Problem::bad_request("upload-truncated", "the upload broke off before its end; nothing was kept: send it again")
+    Problem::bad_request(
+        "upload-truncated",
+        "the upload broke off before its end; nothing was kept: send it again",
+    )
 }
 
 async fn forward_body(body: Body, sender: mpsc::Sender<Result<Bytes, Problem>>) {
@@ -104,12 +119,13 @@ async fn forward_form(
 impl From<TableError> for Problem {
     fn from(error: TableError) -> Self {
         let detail = error.to_string();
-        let problem = match &error {
-            TableError::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-                Self::new(axum::http::StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
+        let problem = if let TableError::Io(io) = &error {
+            match io.kind() == std::io::ErrorKind::StorageFull {
+                true => Self::new(axum::http::StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail),
+                false => Self::internal(detail),
             }
-            TableError::Io(_) => Self::internal(detail),
-            _ => Self::unprocessable(error.code(), detail),
+        } else {
+            Self::unprocessable(error.code(), detail)
         };
         problem.at(error.row(), error.column())
     }

@@ -20,9 +20,8 @@ use futures_util::stream;
 use serde::Deserialize;
 
 use super::{
-    Checked, CheckedQuery, Paging, ask, check_name, cursor_text,
-    evidence::Family,
-    find, parse_wait, unexpected,
+    Checked, CheckedQuery, Paging, ask, check_name, cursor_text, evidence::Family, find, parse_wait,
+    unexpected,
 };
 use crate::{
     problem::Problem,
@@ -53,11 +52,17 @@ pub(super) async fn create(
 }
 
 /// Checks everything that can be known before the work begins, and fixes how the work is cut.
-fn specify(worker: &Worker, id: Digest, dataset: &Dataset, new: &NewTraining) -> Result<TrainingSpec, Problem> {
+fn specify(
+    worker: &Worker,
+    id: Digest,
+    dataset: &Dataset,
+    new: &NewTraining,
+) -> Result<TrainingSpec, Problem> {
     let engine = &worker.shared.engine;
     let task = new.task.unwrap_or_else(|| suggested(dataset, &new.target));
-    let problem = check_problem(dataset, task, &new.target, new.features.as_deref())
-        .map_err(|error| Problem::unprocessable(error.code(), error.to_string()).at(None, Some(error.column())))?;
+    let problem = check_problem(dataset, task, &new.target, new.features.as_deref()).map_err(|error| {
+        Problem::unprocessable(error.code(), error.to_string()).at(None, Some(error.column()))
+    })?;
     let problem = Learned { dataset: id, ..problem };
     let validation = check_validation(new.validation, dataset.rows)?;
     let models = match new.models.as_slice() {
@@ -66,14 +71,16 @@ fn specify(worker: &Worker, id: Digest, dataset: &Dataset, new: &NewTraining) ->
             kinds.map(|kind| NewModel { kind: kind.name.into(), params: Params::default() }).collect()
         }
         models if models.len() > MAX_MODELS => {
-            let detail = format!("a training has at most {MAX_MODELS} models, not {}: make several", models.len());
+            let detail =
+                format!("a training has at most {MAX_MODELS} models, not {}: make several", models.len());
             return Err(Problem::unprocessable("too-many-models", detail));
         }
         models => models.to_vec(),
     };
     let shape = shape(dataset, &problem);
     let models = models.into_iter().map(|model| {
-        let refused = |error: dml_compute::registry::KindError| Problem::unprocessable(error.code(), error.to_string());
+        let refused =
+            |error: dml_compute::registry::KindError| Problem::unprocessable(error.code(), error.to_string());
         let params = engine.registry().check(&model.kind, problem.task, &model.params).map_err(refused)?;
         let plan = engine.plan_fit(&model.kind, &params, &shape).map_err(refused)?;
         Ok(ModelSpec { kind: model.kind, params, plan })
@@ -105,7 +112,9 @@ fn suggested(dataset: &Dataset, target: &str) -> Task {
 
 fn check_validation(wanted: Option<NewValidation>, rows: u64) -> Result<Validation, Problem> {
     match wanted.unwrap_or(NewValidation::Holdout(0.2)) {
-        NewValidation::Holdout(fraction) if fraction > 0.0 && fraction <= 0.9 => Ok(Validation::Holdout(fraction)),
+        NewValidation::Holdout(fraction) if fraction > 0.0 && fraction <= 0.9 => {
+            Ok(Validation::Holdout(fraction))
+        }
         NewValidation::Holdout(fraction) => {
             let detail = format!("holdout is a part of the rows, above 0 and up to 0.9, not {fraction}");
             Err(Problem::unprocessable("bad-holdout", detail))
@@ -124,7 +133,8 @@ async fn default_name(worker: &Worker, dataset: Digest, target: &str) -> Result<
     let watch = Request::Watch { id: dataset, seen: 0, wait_ms: 0 };
     let Response::Family { entries, .. } = ask(worker, watch).await? else { return Err(unexpected()) };
     let table = entries.first().and_then(|entry| entry.record.names.latest()).unwrap_or("training");
-    let plain: String = format!("{table}-{target}").chars().filter(|c| c.is_alphanumeric() || "-_.".contains(*c)).collect();
+    let plain: String =
+        format!("{table}-{target}").chars().filter(|c| c.is_alphanumeric() || "-_.".contains(*c)).collect();
     check_name(&plain.chars().take(100).collect::<String>()).or_else(|_| Ok("training".into()))
 }
 

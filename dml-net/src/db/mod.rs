@@ -106,7 +106,8 @@ const IDENTITY: &str = "identity";
 
 /// How many times the node has started, this time included.
 fn next_generation(store: &dyn Store) -> Result<u32, DbError> {
-    let last = store.setting(GENERATION)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let last =
+        store.setting(GENERATION)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
     store.set_setting(GENERATION, &(last + 1).to_le_bytes())?;
     Ok(last + 1)
 }

@@ -52,10 +52,16 @@ async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<
 
 /// The blobs that a request names for the first time: they must be here before a record may name them.
 fn named(request: &Request) -> Vec<Digest> {
-    match request {
-        Request::Create { body: Body::Dataset(dataset), .. } => dataset.chunks.iter().map(|c| c.digest).collect(),
-        Request::Report { outcome: Outcome::Partial(blob) | Outcome::State { state: blob, .. }, .. } => vec![*blob],
-        _ => Vec::new(),
+    if let Request::Create { body: Body::Dataset(dataset), .. } = request {
+        dataset.chunks.iter().map(|chunk| chunk.digest).collect()
+    } else if let Request::Report {
+        outcome: Outcome::Partial(blob) | Outcome::State { state: blob, .. },
+        ..
+    } = request
+    {
+        vec![*blob]
+    } else {
+        Vec::new()
     }
 }
 
@@ -116,8 +122,14 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let store: Arc<dyn Store> = db.shell.store.clone();
     let result = tokio::task::spawn_blocking(move || work(&*store)).await;
-    result.map_err(|error| Problem::internal(error.to_string()))?.map_err(|error| match error {
-        StoreError::Full { .. } => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error.to_string()),
-        _ => Problem::internal(error.to_string()),
+    result.map_err(|error| Problem::internal(error.to_string()))?.map_err(|error| {
+        let detail = error.to_string();
+        if let StoreError::Full { .. } = error {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
+        } else if let StoreError::Mismatch { .. } = error {
+            Problem::bad_request("digest-mismatch", detail)
+        } else {
+            Problem::internal(detail)
+        }
     })
 }

@@ -14,7 +14,7 @@ use dml_core::{
     Digest, Node, Record,
     node::{Effect, Event, Outcome, Request, Response, Ticket},
 };
-use dml_store::Store;
+use dml_store::{Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -71,7 +71,14 @@ impl Drop for Withdraw {
 pub(super) fn spawn(node: Node, store: Arc<dyn Store>) -> (Inbox, watch::Receiver<Option<Arc<DbError>>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (ended, end) = watch::channel(None);
-    let shell = Loop { node, store, start: Instant::now(), asked: HashMap::new(), gathered: Vec::new(), writing: None };
+    let shell = Loop {
+        node,
+        store,
+        start: Instant::now(),
+        asked: HashMap::new(),
+        gathered: Vec::new(),
+        writing: None,
+    };
     tokio::spawn(async move {
         if let Err(error) = shell.run(receiver).await {
             tracing::error!(%error, "the store failed: this db node stops");
@@ -89,8 +96,11 @@ struct Loop {
     /// Writes that wait for the one on its way.
     gathered: Vec<(u64, Vec<(Digest, Record)>)>,
     /// The write on its way, and the numbers of those that it makes durable.
-    writing: Option<(Vec<u64>, JoinHandle<Result<(), dml_store::StoreError>>)>,
+    writing: Option<(Vec<u64>, Write)>,
 }
+
+/// A write that is being made durable.
+type Write = JoinHandle<Result<(), StoreError>>;
 
 impl Loop {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), DbError> {
@@ -188,7 +198,8 @@ impl Loop {
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
         let store = self.store.clone();
         let write = tokio::task::spawn_blocking(move || {
-            let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
+            let batch: Vec<_> =
+                latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
             store.commit(&batch)
         });
         self.writing = Some((writes, write));

@@ -65,7 +65,9 @@ impl Cache {
         kept.bytes += bytes.len();
         kept.blobs.insert(digest, (uses, bytes.clone()));
         while kept.bytes > self.max_bytes {
-            let Some(oldest) = kept.blobs.iter().min_by_key(|(_, (used, _))| *used).map(|(d, _)| *d) else { break };
+            let Some(oldest) = kept.blobs.iter().min_by_key(|(_, (used, _))| *used).map(|(d, _)| *d) else {
+                break;
+            };
             if let Some((_, bytes)) = kept.blobs.remove(&oldest) {
                 kept.bytes -= bytes.len();
             }
@@ -87,7 +89,10 @@ impl Cache {
         let uses = kept.uses;
         kept.datasets.insert(id, (uses, dataset.clone()));
         while kept.datasets.len() > DATASETS {
-            let Some(oldest) = kept.datasets.iter().min_by_key(|(_, (used, _))| *used).map(|(d, _)| *d) else { break };
+            let Some(oldest) = kept.datasets.iter().min_by_key(|(_, (used, _))| *used).map(|(d, _)| *d)
+            else {
+                break;
+            };
             kept.datasets.remove(&oldest);
         }
     }
@@ -119,7 +124,9 @@ impl Shared {
                 self.cache.keep_dataset(id, &dataset);
                 Ok(dataset)
             }
-            Some(Body::Training(_) | Body::Job(_)) | None => Err(LinkError::Garbled("no dataset under a dataset's id")),
+            Some(Body::Training(_) | Body::Job(_)) | None => {
+                Err(LinkError::Garbled("no dataset under a dataset's id"))
+            }
         }
     }
 }

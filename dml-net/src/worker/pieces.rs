@@ -53,7 +53,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             slots: free as u32,
             capacity: shared.options.slots as u32,
             have: shared.cache.datasets(),
-            wait_ms: if work.is_empty() { CLAIM_WAIT.as_millis() as u64 } else { BUSY_WAIT.as_millis() as u64 },
+            wait_ms: if work.is_empty() {
+                CLAIM_WAIT.as_millis() as u64
+            } else {
+                BUSY_WAIT.as_millis() as u64
+            },
         });
         let answer = tokio::select! {
             answer = shared.link.ask(&request) => answer,
@@ -97,7 +101,10 @@ async fn renew(shared: Arc<Shared>, held: Held) {
         }
         match shared.link.ask(&Request::Renew { leases }).await {
             Ok(Response::Lost(lost)) if !lost.is_empty() => {
-                tracing::info!(count = lost.len(), "leases were lost: the results will count all the same if they are the first");
+                tracing::info!(
+                    count = lost.len(),
+                    "leases were lost: the results will count all the same if they are the first"
+                );
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "leases could not be renewed"),
@@ -158,7 +165,7 @@ impl From<WorkError> for Undone {
     fn from(error: WorkError) -> Self {
         match error {
             WorkError::Unavailable(why) => Self::Later(why),
-            other => Self::Input(other.to_string()),
+            WorkError::Input(_) | WorkError::Corrupt { .. } | _ => Self::Input(error.to_string()),
         }
     }
 }
@@ -194,9 +201,11 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<Outcome
     };
     // A panic is a fault of a learner; it would come again on any worker.
     let guarded = move || std::panic::catch_unwind(AssertUnwindSafe(compute));
-    let done = tokio::task::spawn_blocking(guarded).await.map_err(|error| Undone::Later(error.to_string()))?;
+    let done =
+        tokio::task::spawn_blocking(guarded).await.map_err(|error| Undone::Later(error.to_string()))?;
     let (bytes, finished) = done.unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let words =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(WorkError::Input(format!("the learner panicked: {}", words.unwrap_or("without words"))))
     })?;
     let digest: Digest = shared.link.put_blob(bytes).await?;
