@@ -1,6 +1,7 @@
 //! A worker inside somebody's own axum app: DML's API lives under `/ml`, beside the app's own routes.
 //!
 //! `cargo run --release --example embed_worker` serves on a free port, asks itself a question and ends.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use axum::{Router, body::Body, routing::get};
 use dml::{

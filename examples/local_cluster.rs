@@ -1,6 +1,7 @@
 //! A whole cluster in this process: uploads a table, trains two models on it, predicts.
 //!
 //! `cargo run --release --example local_cluster`
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use dml::{
     Cluster,

@@ -2,6 +2,7 @@
 //! each class, and the fold adds the sums in the order of the units, so the model is the same on any cluster.
 //!
 //! `cargo run --release --example own_learner`
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use dml::{
     Cluster, Learner, Registry,

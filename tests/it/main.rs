@@ -1,4 +1,5 @@
 //! The whole system, on real tables: in process, and over sockets.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test may panic")]
 
 mod bad_input;
 mod common;

@@ -2,7 +2,7 @@
 //!
 //! One round: units sum the moments of their rows, the fold solves. One-hot columns add up to the intercept, so there
 //! is no single best solution: the one of (nearly) least norm is taken, as other libraries do. See
-//! [`gram`](super::gram).
+//! [`super::gram`].
 
 use dml_core::{Params, Plan, Task};
 use ndarray::Array2;

@@ -2,7 +2,7 @@
 //! regression: biased estimation for nonorthogonal problems").
 //!
 //! Numbers are standardised before, and the intercept is not penalised. One round: units sum the moments of their
-//! rows, the fold solves. See [`gram`](super::gram).
+//! rows, the fold solves. See [`super::gram`].
 
 use dml_core::{Params, Plan, Task};
 use ndarray::Array2;
