@@ -160,6 +160,21 @@ mod tests {
     }
 
     #[test]
+    fn a_latecomer_is_as_well_served_as_the_least_served() {
+        let mut shares = Shares::default();
+        [0, 1].into_iter().for_each(|job| shares.open(id(job), standing(0, 0, 9)));
+        (0..9).for_each(|_| shares.serve(&id(0)));
+        shares.serve(&id(1));
+        shares.open(id(2), standing(0, 1, 9));
+        let order = [(); 4].map(|()| {
+            let next = shares.next(&[]).expect("jobs are open");
+            shares.serve(&next);
+            next
+        });
+        assert_eq!(order, [1, 2, 1, 2].map(id));
+    }
+
+    #[test]
     fn priority_then_service_then_locality_then_age() {
         let mut shares = Shares::default();
         shares.open(id(0), standing(0, 1, 8));

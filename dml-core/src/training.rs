@@ -361,6 +361,15 @@ mod tests {
             let behind = (0..spec.models.len()).flat_map(|m| spec.jobs_of(id, m));
             prop_assert_eq!(crate::id::distinct(behind), all.keys().copied().collect::<Vec<_>>());
             prop_assert!(all.values().all(|job| job.spec.parent == Some(id)));
+            // A model is judged on what each of its fits, but for the one that learns from all rows, did not see.
+            for m in 0..spec.models.len() {
+                let Work::Evaluate { models, .. } = &all[&spec.evaluation_id(id, m)].spec.work else {
+                    panic!("it evaluates")
+                };
+                let fits = spec.splits().into_iter().enumerate().filter(|(_, split)| *split != Split::All);
+                let fits = fits.map(|(s, split)| (all[&id.child(&TrainingSpec::fit_role(m, s))].result(), split));
+                prop_assert_eq!(models.iter().map(|(model, split)| (Some(*model), *split)).collect::<Vec<_>>(), fits.collect::<Vec<_>>());
+            }
         }
 
         #[test]

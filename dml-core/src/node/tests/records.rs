@@ -23,7 +23,8 @@ fn what_is_answered_is_durable() {
 fn a_training_and_its_first_jobs_are_one_write() {
     let mut bench = Bench::new();
     let training = training(&[ONCE], 0);
-    let create = || Request::Create { body: Body::Training(training.clone()), name: None };
+    let asked = Training { stops: 3, ..training.clone() };
+    let create = || Request::Create { body: Body::Training(asked.clone()), name: None };
     assert_eq!(bench.refusal(create()), not_found("dataset", table(0).id()));
     bench.create(Body::Dataset(table(0)), "t");
     let (_, effects) = bench.send(create());
@@ -31,6 +32,7 @@ fn a_training_and_its_first_jobs_are_one_write() {
     let mut ids = vec![training.spec.id(), training.spec.id().child("prepare/0")];
     ids.sort_unstable();
     assert_eq!(records.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+    assert_eq!(bench.node.catalogue.training(&training.spec.id()), Some(&training), "only requests cancel");
 }
 
 #[test]
@@ -173,7 +175,10 @@ fn versions_never_come_again() {
         .map(|id| (id, bench.node.record(&id).expect("it is there").clone()))
         .collect();
     bench.node = Node::new(Settings::default(), 2, records);
-    assert!(version(&mut bench) > again);
+    let unchanged = version(&mut bench);
+    assert!(unchanged > again);
+    bench.step();
+    assert!(version(&mut bench) > unchanged);
 }
 
 #[test]

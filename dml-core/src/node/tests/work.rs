@@ -45,7 +45,9 @@ fn a_round_has_its_units_then_its_fold() {
     bench.step();
     let fit = spec.model_id(id, 0);
     for round in 0..2 {
-        let work = bench.claim(9);
+        let mut work = bench.claim(1);
+        bench.ask(done(work[0].lease));
+        work.extend(bench.claim(9));
         assert_eq!(pieces(&work), [0, 1, 2].map(Piece::Unit));
         assert!(work.iter().all(|w| w.lease.slot.round == round && w.progress.units.is_empty()));
         assert!(work.iter().all(|w| w.progress.state == bench.job(fit).progress.state));
