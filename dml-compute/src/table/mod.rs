@@ -29,7 +29,12 @@
 //! around a value do not count unless it is quoted. In a column of text a quoted value is blank only if it is empty:
 //! `"NA"` is the text NA. For all else quotes make no difference, since many programs quote every value.
 //!
-//! How lines are cut into values: see the text of `records.rs` in the source, and [`Limits`] for what is too long.
+//! # Lines
+//! The first line that is not blank is the header: names that differ, trimmed. The delimiter is the one of `,` `;` tab
+//! `|` that stands most often in it, outside quotes; in a tie the first of these. Lines end with LF or CRLF; a byte order
+//! mark is skipped, and so are blank lines, in tables of one column too (write `NA` for a blank there). A value in double
+//! quotes may hold delimiters, line ends, and quotes written twice. [`Limits`] says what is too long.
+//!
 //! Leaves out decimal commas, comments, and what the columns mean.
 
 mod codec;

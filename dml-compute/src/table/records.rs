@@ -1,9 +1,7 @@
 //! Cuts the bytes of a CSV file into records and fields, as they come in and in whatever pieces.
 //!
-//! Follows RFC 4180, and is lenient where files in the wild are: lines end with LF or CRLF; a byte order mark is
-//! skipped; blank lines are skipped, in tables of one column too (write `NA` for a blank there); a quote that does not
-//! begin a field is text, and so is what follows a closing quote. The delimiter is the one of `,` `;` tab `|` that
-//! stands most often in the first line, outside quotes; in a tie, and if there is none, the first of these.
+//! Follows RFC 4180, and is lenient where files in the wild are, as [`super`] says; besides, a quote that does not begin a
+//! field is text, and so is what follows a closing quote.
 //!
 //! A line without quotes is only looked at, not copied. Others go through the few states of [`Records::unquote`].
 

@@ -103,7 +103,40 @@ fn finite(number: &str) -> Shape {
 /// A finite number.
 #[inline]
 pub(super) fn float(text: &str) -> Option<f64> {
-    fast_float2::parse::<f64, _>(text).ok().filter(|value| value.is_finite())
+    decimal(text).or_else(|| fast_float2::parse::<f64, _>(text).ok().filter(|value| value.is_finite()))
+}
+
+/// A number of few digits and no exponent, as most are: its digits and the power of ten below them are whole numbers
+/// that floats hold exactly, so that their quotient is rounded once, and correctly. After W. D. Clinger, "How to Read
+/// Floating Point Numbers Accurately" (1990).
+#[inline]
+fn decimal(text: &str) -> Option<f64> {
+    const POWERS: [f64; 16] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > 15 {
+        return None;
+    }
+    let (mut number, mut point) = (0_u64, None);
+    for (at, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    let below = match point {
+        Some(at) => digits.len() - at - 1,
+        None => 0,
+    };
+    if digits.len() == usize::from(point.is_some()) {
+        return None;
+    }
+    let value = number as f64 / POWERS[below];
+    Some(if negative { -value } else { value })
 }
 
 /// Whether it is a word for infinity.
@@ -337,6 +370,12 @@ mod tests {
             write_float(value, &mut text);
             prop_assert_eq!(shape(&text), Shape::Float);
             prop_assert_eq!(float(&text).map(f64::to_bits), Some(bits));
+        }
+
+        #[test]
+        fn short_decimals_are_read_as_the_standard_library_reads_them(text in "-?[0-9]{0,9}[.]?[0-9]{0,9}") {
+            let std = text.parse::<f64>().ok().map(f64::to_bits);
+            prop_assert_eq!(float(&text).map(f64::to_bits), std);
         }
 
         #[test]
