@@ -20,10 +20,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} rows, {} columns, dataset {}", dataset.rows, dataset.columns.len(), dataset.id.short());
 
     let model = |kind: &str| NewModel { kind: kind.into(), ..NewModel::default() };
-    let training = NewTraining {
-        models: vec![model("ridge"), model("gradient_boosting")],
-        ..serde_json::from_str(r#"{"dataset": "houses", "target": "price"}"#)?
-    };
+    let models = vec![model("ridge"), model("gradient_boosting")];
+    let training = NewTraining { models, ..NewTraining::new("houses", "price") };
     let training = client.train(&training).await?;
     let training =
         client.watch(&training.id.to_string(), |now| println!("{:3.0} %", now.progress * 100.0)).await?;

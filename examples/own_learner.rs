@@ -12,13 +12,21 @@ use dml::{
     view::{NewModel, NewTraining},
 };
 use ndarray::{Array1, Array2, Axis};
-use serde::{Deserialize, Serialize};
 
 struct NearestCentroid;
 
-/// Sums of the rows of each class, and how many they are; divided by each other in the finished model.
-#[derive(Default, Serialize, Deserialize)]
-struct Centroids(Vec<(f64, Vec<f64>)>);
+/// For each class how many rows it has, and their sum.
+type Centroids = Vec<(f64, Vec<f64>)>;
+
+type Done<T> = Result<T, WorkError>;
+
+fn add(mut total: Centroids, part: Centroids) -> Centroids {
+    for ((count, sum), (more, values)) in total.iter_mut().zip(part) {
+        *count += more;
+        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    }
+    total
+}
 
 impl Learner for NearestCentroid {
     type State = ();
@@ -43,11 +51,11 @@ impl Learner for NearestCentroid {
         Plan::over_chunks(1, shape.rows, shape.chunks, 100_000)
     }
 
-    fn start(&self, _: &Fit) -> Result<(), WorkError> {
+    fn start(&self, _: &Fit) -> Done<()> {
         Ok(())
     }
 
-    fn unit(&self, fit: &Fit, _: u32, index: u32, (): &()) -> Result<Centroids, WorkError> {
+    fn unit(&self, fit: &Fit, _: u32, index: u32, (): &()) -> Done<Centroids> {
         let mut sums = vec![(0.0, vec![0.0; fit.rows.width()]); fit.classes];
         for chunk in fit.plan.share(index, fit.rows.chunks()) {
             let block = fit.rows.block(chunk)?;
@@ -57,41 +65,24 @@ impl Learner for NearestCentroid {
                 sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
             }
         }
-        Ok(Centroids(sums))
+        Ok(sums)
     }
 
-    fn fold(
-        &self,
-        _: &Fit,
-        _: u32,
-        (): (),
-        partials: Vec<Centroids>,
-    ) -> Result<Folded<(), Centroids>, WorkError> {
-        let total = partials.into_iter().reduce(|mut total, part| {
-            for ((count, sum), (more, values)) in total.0.iter_mut().zip(part.0) {
-                *count += more;
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-            total
-        });
-        Ok(Folded::Done(total.unwrap_or_default()))
+    fn fold(&self, _: &Fit, _: u32, (): (), parts: Vec<Centroids>) -> Done<Folded<(), Centroids>> {
+        Ok(Folded::Done(parts.into_iter().reduce(add).unwrap_or_default()))
     }
 
     fn predict(&self, model: &Centroids, x: &Array2<f64>) -> Scores {
-        let mut scores = Array2::zeros((x.nrows(), model.0.len()));
+        let mut scores = Array2::zeros((x.nrows(), model.len()));
         for (row, mut scores) in x.axis_iter(Axis(0)).zip(scores.axis_iter_mut(Axis(0))) {
-            let nearness = model.0.iter().map(|(count, sum)| {
+            let nearness = model.iter().map(|(count, sum)| {
                 let distance: f64 = row.iter().zip(sum).map(|(v, s)| (v - s / count.max(1.0)).powi(2)).sum();
                 1.0 / (1e-9 + distance)
             });
-            let nearness: Array1<f64> = nearness.collect();
-            scores.assign(&(&nearness / nearness.sum()));
+            scores.assign(&nearness.collect::<Array1<f64>>());
+            scores /= scores.sum();
         }
         Scores::Probabilities(scores)
-    }
-
-    fn importance(&self, _: &Centroids) -> Option<Vec<f64>> {
-        None
     }
 }
 
@@ -102,9 +93,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Cluster::start(Options { registry, ..Options::default() })?.client();
     let table = std::fs::read("data/penguins.csv")?;
     client.upload("penguins", "text/csv", futures_util::stream::iter([Ok(table.into())])).await?;
-    let new = r#"{"dataset": "penguins", "target": "species"}"#;
     let models = vec![NewModel { kind: "nearest_centroid".into(), ..NewModel::default() }];
-    let training = client.train(&NewTraining { models, ..serde_json::from_str(new)? }).await?;
+    let training = client.train(&NewTraining { models, ..NewTraining::new("penguins", "species") }).await?;
     let training = client.watch(&training.id.to_string(), |_| ()).await?;
     println!("{:#}", training.models[0].metrics.as_ref().ok_or("it was not evaluated")?["accuracy"]);
     Ok(())

@@ -151,5 +151,7 @@ pub trait Learner: Send + Sync + 'static {
     fn predict(&self, model: &Self::Model, x: &Array2<f64>) -> Scores;
 
     /// How much each encoded feature contributes, not negative, in any unit; none if the kind cannot tell.
-    fn importance(&self, model: &Self::Model) -> Option<Vec<f64>>;
+    fn importance(&self, _: &Self::Model) -> Option<Vec<f64>> {
+        None
+    }
 }

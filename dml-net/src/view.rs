@@ -66,6 +66,23 @@ pub struct NewTraining {
     pub name: Option<String>,
 }
 
+impl NewTraining {
+    /// Every default kind, to predict this column of this dataset (an id or a name) from all others.
+    pub fn new(dataset: impl Into<String>, target: impl Into<String>) -> Self {
+        Self {
+            task: None,
+            dataset: dataset.into(),
+            target: target.into(),
+            models: Vec::new(),
+            features: None,
+            validation: None,
+            seed: None,
+            priority: None,
+            name: None,
+        }
+    }
+}
+
 /// A model to be trained.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

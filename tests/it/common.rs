@@ -71,8 +71,7 @@ pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::
 }
 
 pub(crate) fn training(dataset: &str, target: &str) -> NewTraining {
-    serde_json::from_value(serde_json::json!({ "dataset": dataset, "target": target }))
-        .expect("it has what it needs")
+    NewTraining::new(dataset, target)
 }
 
 /// What must not depend on the cluster: each model's digest and metrics.
