@@ -1,5 +1,5 @@
-//! A kind of model of one's own: the nearest centroid. Its fit is one round; each unit sums the rows of some chunks for
-//! each class, and the fold adds the sums in the order of the units, so the model is the same on any cluster.
+//! A kind of model of one's own: the nearest centroid. Each unit sums the rows of some chunks for each class; the fold
+//! adds the sums in the order of the units, so the model is the same on any cluster.
 //!
 //! `cargo run --release --example own_learner`
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -17,7 +17,6 @@ struct NearestCentroid;
 
 /// For each class how many rows it has, and their sum.
 type Centroids = Vec<(f64, Vec<f64>)>;
-
 type Done<T> = Result<T, WorkError>;
 
 fn add(mut total: Centroids, part: Centroids) -> Centroids {
