@@ -1,7 +1,5 @@
 //! A kind of model of one's own: the nearest centroid. Each unit sums the rows of some chunks for each class; the fold
-//! adds the sums in the order of the units, so the model is the same on any cluster.
-//!
-//! `cargo run --release --example own_learner`
+//! adds the sums in the order of the units, so the model is the same on any cluster: `cargo run --release --example own_learner`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use dml::{

@@ -139,7 +139,6 @@ fn run(seed: u64) -> u64 {
     let things = [Body::Dataset(dataset())].into_iter().chain(trainings.map(Body::Training));
     let mut client = Client { things: things.map(Thing::new).collect() };
     world.blobs.extend(dataset().chunks.iter().map(|chunk| (chunk.digest, Duration::ZERO)));
-    let mut every = world.blobs.clone();
     for step in 0..STORM {
         client.act(&mut world);
         if world.dice.once_in(60) {
@@ -147,9 +146,8 @@ fn run(seed: u64) -> u64 {
         }
         world.step();
         client.hear(&mut world);
-        every.extend(&world.blobs);
         if step % 50 == 0 {
-            world.ledger.recount(&world.node, every.keys().copied());
+            world.ledger.recount(&world.node, world.ever.iter().copied());
         }
     }
     world.faults = Faults::none();
@@ -175,8 +173,7 @@ fn run(seed: u64) -> u64 {
     let want = Job { progress: reference::job(&predict), ..Job::new(predict.clone()) };
     settle(&mut world, &mut client, |world| body(world, &predict.id()) == Some(&Body::Job(want.clone())));
 
-    every.extend(&world.blobs);
-    world.ledger.recount(&world.node, every.keys().copied());
+    world.ledger.recount(&world.node, world.ever.iter().copied());
     for thing in &client.things {
         let known = thing.known.first().expect("every watcher has heard of it");
         assert_eq!(Some(&known.record), world.node.record(&known.id), "no watcher missed the last change");

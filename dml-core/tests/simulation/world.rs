@@ -127,6 +127,8 @@ pub(crate) struct World {
     /// What the client and the watchers heard, for them to look at.
     pub(crate) heard: Vec<(Asker, Ticket, Response)>,
     pub(crate) blobs: BTreeMap<Digest, Duration>,
+    /// All blobs that workers ever put.
+    pub(crate) ever: BTreeSet<Digest>,
     settings: Settings,
     generation: u32,
     writes: VecDeque<(u64, Vec<(Digest, Record)>)>,
@@ -147,6 +149,7 @@ impl World {
             disk: BTreeMap::new(),
             heard: Vec::new(),
             blobs: BTreeMap::new(),
+            ever: BTreeSet::new(),
             generation: 1,
             writes: VecDeque::new(),
             flying: Vec::new(),
@@ -378,6 +381,7 @@ impl World {
             };
             if let Outcome::Partial(blob) | Outcome::State { state: blob, .. } = &outcome {
                 self.blobs.insert(*blob, self.now);
+                self.ever.insert(*blob);
             }
             self.ask(asker, Request::Report { lease, outcome });
         }
