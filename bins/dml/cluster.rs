@@ -8,6 +8,8 @@ use crate::{connect::Session, console::right, failure::Failure};
 
 pub(crate) async fn show(session: &Session<'_>) -> Result<(), Failure> {
     let nodes = session.client.nodes().await?;
+    // Workers do not tell where they are: a cluster elsewhere knows them by name.
+    let nowhere = if session.place.is_embedded() { "in this process" } else { "" };
     session.console.show(&json!({ "items": nodes }), || {
         let mut table =
             session.console.table(&["node", "role", "address", "state", "busy", "slots", "heard of"]);
@@ -20,7 +22,7 @@ pub(crate) async fn show(session: &Session<'_>) -> Result<(), Failure> {
             table.add_row(vec![
                 Cell::new(&node.id),
                 Cell::new(role),
-                Cell::new(node.address.as_deref().unwrap_or("in this process")),
+                Cell::new(node.address.as_deref().unwrap_or(nowhere)),
                 Cell::new(if node.active { "active" } else { "silent" }),
                 right(slots(node.busy)),
                 right(slots(node.slots)),
