@@ -91,9 +91,9 @@ impl Body {
     }
 }
 
-/// The names that people gave something, each with the time of the first naming (milliseconds since 1970). Times are
-/// for people: nothing is decided by them but which of two things of one name is meant. What was created without a name
-/// has an empty one, which keeps the time and is no name to anybody.
+/// The names that people gave something, each with the time of the latest naming (milliseconds since 1970). Times are
+/// for people: nothing is decided by them but which of two things of one name is meant. The empty name
+/// keeps the time of the creation and is no name to anybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Names(pub BTreeMap<String, u64>);
@@ -105,9 +105,9 @@ impl Names {
         names.max_by_key(|(name, at)| (**at, *name)).map(|(name, _)| name.as_str())
     }
 
-    /// When the first name was given.
+    /// When it was created.
     pub fn since(&self) -> u64 {
-        self.0.values().copied().min().unwrap_or(0)
+        self.0.get("").or_else(|| self.0.values().min()).copied().unwrap_or(0)
     }
 
     /// When this name was given; none if it was not.
@@ -117,12 +117,13 @@ impl Names {
 }
 
 impl Merge for Names {
-    /// Names unite; of two times of one name the earlier stays.
+    /// Names unite; of two times of one name the later stays, but of the creation the earlier.
     fn merge(&mut self, other: Self) -> bool {
         let mut learned = false;
         for (name, at) in other.0 {
             learned |= match self.0.get_mut(&name) {
-                Some(mine) => merge::least(mine, at),
+                Some(mine) if name.is_empty() => merge::least(mine, at),
+                Some(mine) => merge::greatest(mine, at),
                 None => self.0.insert(name, at).is_none(),
             };
         }
@@ -275,7 +276,7 @@ mod tests {
             prop_assert_eq!(merged(merged(a.clone(), &b), &c), merged(a.clone(), &merged(b.clone(), &c)));
             prop_assert_eq!(merged(a.clone(), &a), a.clone());
             // The time of creation never moves on, and an empty name is none.
-            prop_assert!(a.0.is_empty() || merged(a.clone(), &b).since() <= a.since());
+            prop_assert!(a.0.get("").is_none_or(|created| merged(a.clone(), &b).since() <= *created));
             prop_assert_ne!(a.latest(), Some(""));
             prop_assert_eq!(a.given(""), None);
         }

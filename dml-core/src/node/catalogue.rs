@@ -260,8 +260,8 @@ impl Node {
         let new = old.is_none_or(|old| old.body.is_none());
         let mut record = Record::new(body);
         // What is new keeps the time of its creation, with or without a name.
-        let name = name.filter(|name| !name.is_empty()).or_else(|| new.then(String::new));
-        record.names.0.extend(name.map(|name| (name, time_ms)));
+        let names = name.filter(|name| !name.is_empty()).into_iter().chain(new.then(String::new));
+        record.names.0.extend(names.map(|name| (name, time_ms)));
         let mut merged = match old {
             Some(old) if new => Record { life: old.life + 1, ..record },
             Some(old) => {

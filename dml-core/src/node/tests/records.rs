@@ -6,8 +6,8 @@ fn what_is_answered_is_durable() {
     let mut bench = Bench::new();
     let (body, id) = (Body::Dataset(table(0)), table(0).id());
     let create = || Request::Create { body: body.clone(), name: Some("t".into()) };
-    let record =
-        Record { names: crate::record::Names([("t".into(), 1000)].into()), ..Record::new(body.clone()) };
+    let names = crate::record::Names([("t".into(), 1000), ("".into(), 1000)].into());
+    let record = Record { names, ..Record::new(body.clone()) };
     let persist = Effect::Persist { write: 1, records: vec![(id, record)] };
     assert_eq!(bench.send(create()), (1, vec![persist]));
     // The second changes nothing, but what it says is not durable yet either.
