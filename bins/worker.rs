@@ -58,11 +58,20 @@ const EXAMPLES: &str = "Examples:
 /// How long work under way may go on after the end was asked for; what is not finished then goes to others.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let options: Options = settings::parse();
     log::start(options.log);
-    match run(options).await {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(options));
+    // What is still being computed has been handed back: nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -96,7 +105,8 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         worker.stop(PATIENCE).await;
     };
     dml_net::serve::serve(listener, router, end).await;
-    Ok(computing.await?)
+    computing.abort();
+    Ok(())
 }
 
 /// The addresses of db nodes, as soon as one is known.

@@ -25,7 +25,7 @@ pub(crate) async fn run(session: &Session<'_>, options: Train) -> Result<(), Fai
         let models = training.models.len();
         let models = if models == 1 { "1 model".into() } else { format!("{models} models") };
         session.console.say(&format!("training {name}: {models} to predict {}", training.target));
-        training::watch(session, &name).await?
+        training::watch(session, &training.id.to_string()).await?
     };
     session.console.show(&training, || format!("\n{}", leaderboard::render(session.console, &training)))?;
     if training.state == State::Succeeded {

@@ -1,5 +1,7 @@
 //! The users' API, typed: what the console application and embedding programs call.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use dml_core::record::Kind;
 use futures_util::Stream;
@@ -134,12 +136,12 @@ impl Client {
             }
             // The node that served the events is gone, or its connection: the next one goes on.
             failures += 1;
-            if failures > 10 {
+            if failures > MAX_FAILURES {
                 return Err(ClientError::Garbled(
                     "the events of the training break off again and again".into(),
                 ));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -242,7 +244,8 @@ impl Client {
     async fn answering(&self) -> Result<&Peer, ClientError> {
         let mut error = PeerError::Address(String::new());
         for worker in &self.workers {
-            match worker.call(Request::get("/healthz").body(Body::empty()).expect("a plain path")).await {
+            let asked = worker.call(Request::get("/healthz").body(Body::empty()).expect("a plain path"));
+            match in_time(worker, PROBE, asked).await {
                 Ok(_) => return Ok(worker),
                 Err(silent) => error = silent,
             }
@@ -267,13 +270,32 @@ impl Client {
                 request = request.header(header::CONTENT_TYPE, kind);
             }
             let request = request.body(Body::from(body.clone()));
-            match worker.call(request.map_err(|error| ClientError::Garbled(error.to_string()))?).await {
+            let request = request.map_err(|error| ClientError::Garbled(error.to_string()))?;
+            match in_time(worker, PATIENCE, worker.call(request)).await {
                 Ok(response) => return Ok(response),
                 Err(silent) => error = silent,
             }
         }
         Err(error.into())
     }
+}
+
+/// How often the events of a training may break off before it is given up.
+const MAX_FAILURES: u32 = 30;
+
+/// How long a worker may take to say that it is alive.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// How long the head of an answer may take: longer than the longest wait that the API allows.
+const PATIENCE: Duration = Duration::from_secs(330);
+
+type Answer = Result<Response<Body>, PeerError>;
+
+async fn in_time(worker: &Peer, patience: Duration, call: impl Future<Output = Answer>) -> Answer {
+    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
+        let address = worker.address().unwrap_or("the worker").into();
+        Err(PeerError::Silent { address, why: format!("no answer within {} s", patience.as_secs()) })
+    })
 }
 
 /// An answer that is no error.

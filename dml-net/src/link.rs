@@ -17,7 +17,7 @@ use dml_core::{
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode, header};
 
-use crate::{peer::Peer, problem::Problem};
+use crate::{db::MAX_BLOB, peer::Peer, problem::Problem};
 
 /// Why the db nodes gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,15 @@ impl Link {
     /// Keeps a blob: it is durable on return.
     pub async fn put_blob(&self, bytes: impl Into<Bytes>) -> Result<Digest, LinkError> {
         let bytes: Bytes = bytes.into();
+        if bytes.len() > MAX_BLOB {
+            let detail = format!(
+                "a result of {} MiB is larger than the {} MiB that a db node keeps: limit the depth, the leaves or the \
+                 number of trees",
+                bytes.len() >> 20,
+                MAX_BLOB >> 20
+            );
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "blob-too-large", detail).into());
+        }
         let digest = Digest::of(&bytes);
         self.call(Method::PUT, &format!("/v1/blobs/{digest}"), bytes, PATIENCE).await?;
         Ok(digest)

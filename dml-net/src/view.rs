@@ -221,7 +221,7 @@ pub struct NewPrediction {
     pub model: String,
     /// The dataset's id or name.
     pub dataset: String,
-    /// What to call it; by default after the dataset and the model.
+    /// What to call it; `prediction` by default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
 }

@@ -128,3 +128,17 @@ async fn lists_have_pages_and_forms_are_taken() {
     assert_eq!(answer.status(), 201);
     assert!(text(answer.into_body()).await.contains("\"my table\""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_means_what_was_called_so_last() {
+    let client = cluster(1, 1).client;
+    let table = |n: u8| format!("a,b\n{n},1\n").into_bytes();
+    let first = upload(&client, "t", table(1)).await;
+    // A clock that shows people milliseconds tells these apart.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let second = upload(&client, "t", table(2)).await;
+    assert_eq!(client.dataset("t").await.unwrap().id, second.id);
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert_eq!(upload(&client, "t", table(1)).await.id, first.id);
+    assert_eq!(client.dataset("t").await.unwrap().id, first.id);
+}

@@ -40,6 +40,7 @@ pub(super) async fn create(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let given = naming.name.as_deref().map(check_name).transpose()?;
+    let _turn = worker.shared.uploads.acquire().await.map_err(internal)?;
     let incoming = table_body::receive(request).await?;
     let stem = incoming.file_name.as_deref().and_then(|name| name.rsplit(['/', '\\']).next());
     let stem = stem.map(|name| name.rsplit_once('.').map_or(name, |(stem, _)| stem));

@@ -182,6 +182,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Checked<T> {
                     "not-json",
                     "this route takes JSON: send it with content-type application/json",
                 ),
+                _ if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+                    Problem::new(rejection.status(), "body-too-large", rejection.body_text())
+                }
                 JsonRejection::JsonSyntaxError(_) | JsonRejection::BytesRejection(_) | _ => {
                     Problem::new(rejection.status(), "bad-json", rejection.body_text())
                 }

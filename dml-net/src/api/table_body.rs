@@ -1,5 +1,7 @@
 //! Tables that come in as the body of a request: plain CSV, or the field `file` of a form.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request},
@@ -13,6 +15,9 @@ use crate::problem::Problem;
 
 /// How many pieces of a body may wait for the parser.
 const PIECES: usize = 4;
+
+/// How long an upload may be silent before it is taken to have broken off.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The pieces of a table; the first error ends it. Also tells the name of the file, if the form has one.
 pub(super) struct Incoming {
@@ -78,9 +83,14 @@ fn truncated() -> Problem {
 
 async fn forward_body(body: Body, sender: mpsc::Sender<Result<Bytes, Problem>>) {
     let mut stream = body.into_data_stream();
-    while let Some(piece) = stream.next().await {
+    loop {
+        let piece = match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(Some(piece)) => piece.map_err(|_| truncated()),
+            Ok(None) => return,
+            Err(_) => Err(truncated()),
+        };
         let end = piece.is_err();
-        if sender.send(piece.map_err(|_| truncated())).await.is_err() || end {
+        if sender.send(piece).await.is_err() || end {
             return;
         }
     }
@@ -103,10 +113,10 @@ async fn forward_form(
         };
         let _ = name.send(Ok(field.file_name().map(Into::into)));
         loop {
-            let piece = match field.chunk().await {
-                Ok(Some(piece)) => Ok(piece),
-                Ok(None) => return,
-                Err(_) => Err(truncated()),
+            let piece = match tokio::time::timeout(SILENCE, field.chunk()).await {
+                Ok(Ok(Some(piece))) => Ok(piece),
+                Ok(Ok(None)) => return,
+                Ok(Err(_)) | Err(_) => Err(truncated()),
             };
             let end = piece.is_err();
             if sender.send(piece).await.is_err() || end {

@@ -15,6 +15,7 @@ use dml_core::{
 use dml_store::{Store, StoreError};
 use tokio::sync::watch;
 
+pub(crate) use routes::MAX_BLOB;
 use runtime::Inbox;
 
 /// Why a db node cannot be, or could not go on.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The largest blob: a chunk is 16 MiB of CSV, and a state or model may be larger.
-pub(super) const MAX_BLOB: usize = 256 << 20;
+pub(crate) const MAX_BLOB: usize = 256 << 20;
 
 /// The largest request to the brain: the record of a dataset with very many chunks.
 const MAX_ASK: usize = 64 << 20;
@@ -34,8 +34,13 @@ pub(super) fn router(db: Db) -> Router {
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
         .route("/v1/nodes", get(nodes))
         .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(async || "ready\n"))
+        .route("/readyz", get(ready))
         .with_state(db)
+}
+
+async fn ready(State(db): State<Db>) -> Result<&'static str, Problem> {
+    let answer = db.ask(Request::Workers).await;
+    answer.map(|_| "ready\n").map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<Response>, Problem> {

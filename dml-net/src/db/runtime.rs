@@ -26,7 +26,7 @@ use super::DbError;
 const QUEUE: usize = 1024;
 
 /// A blob that was put again so lately is about to be named.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(3600);
 
 enum Message {
     Ask(Ticket, Box<Request>, oneshot::Sender<Response>),
@@ -197,11 +197,8 @@ impl Loop {
         let mut latest = std::collections::BTreeMap::new();
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
         let store = self.store.clone();
-        let write = tokio::task::spawn_blocking(move || {
-            let batch: Vec<_> =
-                latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
-            store.commit(&batch)
-        });
+        let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
+        let write = tokio::spawn(commit(store, Arc::new(batch)));
         self.writing = Some((writes, write));
     }
 
@@ -217,3 +214,21 @@ impl Loop {
         });
     }
 }
+
+/// Makes a batch durable. While the disk is full it waits for space: those who ask wait with it, and nothing is lost.
+async fn commit(store: Arc<dyn Store>, batch: Arc<Vec<(Digest, Option<Vec<u8>>)>>) -> Result<(), StoreError> {
+    loop {
+        let (store, batch) = (store.clone(), batch.clone());
+        let done = tokio::task::spawn_blocking(move || store.commit(&batch)).await;
+        match done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            Err(error @ StoreError::Full { .. }) => {
+                tracing::warn!(%error, "records wait for space");
+                tokio::time::sleep(FULL).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// How long to wait before a full disk is tried again.
+const FULL: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use dml_compute::Engine;
 use dml_core::node::Request;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{api, link::Link};
 pub(crate) use inputs::Cache;
@@ -44,15 +44,21 @@ pub(crate) struct Shared {
     pub(crate) link: Link,
     pub(crate) engine: Arc<Engine>,
     pub(crate) cache: Cache,
+    /// Turns to upload: each holds a thread that may block, and needs another to get on.
+    pub(crate) uploads: Semaphore,
     stop: watch::Sender<bool>,
 }
+
+/// How many uploads a worker takes in at a time; the others wait.
+const UPLOADS: usize = 32;
 
 impl Worker {
     /// A worker of these db nodes that can train what the engine can.
     pub fn new(link: Link, engine: impl Into<Arc<Engine>>, options: Options) -> Self {
         let cache = Cache::new(options.cache_bytes);
         let stop = watch::Sender::new(false);
-        Self { shared: Arc::new(Shared { options, link, engine: engine.into(), cache, stop }) }
+        let uploads = Semaphore::new(UPLOADS);
+        Self { shared: Arc::new(Shared { options, link, engine: engine.into(), cache, uploads, stop }) }
     }
 
     /// The users' REST API: to be served, nested in a larger app, or called in the same process.

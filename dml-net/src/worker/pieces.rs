@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use dml_compute::{WorkError, engine::Outcome as Folded};
 use dml_core::{
     Digest,
@@ -116,7 +117,11 @@ async fn renew(shared: Arc<Shared>, held: Held) {
 async fn carry_out(shared: Arc<Shared>, held: Held, assignment: Assignment) {
     let lease = assignment.lease;
     let life = Duration::from_millis(assignment.lease_ms.max(2));
-    held.lock().expect("nobody panics while holding it").insert(lease.slot, (lease, life));
+    let before = held.lock().expect("nobody panics while holding it").insert(lease.slot, (lease, life));
+    if before.is_some() {
+        // It is being computed here already, under a lease that the db node has forgotten: the new one keeps it.
+        return;
+    }
     let outcome = match compute(&shared, assignment).await {
         Ok(outcome) => outcome,
         Err(Undone::Input(why)) => Outcome::Failed(why),
@@ -125,23 +130,34 @@ async fn carry_out(shared: Arc<Shared>, held: Held, assignment: Assignment) {
             Outcome::Released { pause_ms: RETRY.as_millis() as u64 }
         }
     };
+    let lease = held
+        .lock()
+        .expect("nobody panics while holding it")
+        .get(&lease.slot)
+        .map_or(lease, |(latest, _)| *latest);
     report(&shared, lease, outcome).await;
     held.lock().expect("nobody panics while holding it").remove(&lease.slot);
 }
 
-/// Reports until a db node has heard it, for as long as it may matter.
+/// Reports until a db node has heard it, or the worker stops.
 async fn report(shared: &Shared, lease: Lease, outcome: Outcome) {
     let request = Request::Report { lease, outcome };
-    for attempt in 0..5 {
+    let mut pause = PAUSE;
+    while !*shared.stop.borrow() || pause < LONGEST_PAUSE {
         match shared.link.ask(&request).await {
             Ok(Response::Refused(refusal)) => {
                 tracing::debug!(%refusal, "a result was not needed");
                 return;
             }
             Ok(_) => return,
+            Err(LinkError::Problem(problem)) if problem.status < 500 => {
+                tracing::warn!(%problem, "a result was refused");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%error, "a result could not be reported");
-                tokio::time::sleep(PAUSE * 2u32.pow(attempt)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
@@ -157,6 +173,11 @@ enum Undone {
 
 impl From<LinkError> for Undone {
     fn from(error: LinkError) -> Self {
+        if let LinkError::Problem(problem) = &error
+            && problem.status == 413
+        {
+            return Self::Input(problem.detail.clone());
+        }
         Self::Later(error.to_string())
     }
 }
@@ -208,9 +229,24 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<Outcome
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(WorkError::Input(format!("the learner panicked: {}", words.unwrap_or("without words"))))
     })?;
-    let digest: Digest = shared.link.put_blob(bytes).await?;
+    let digest = keep(shared, bytes.into()).await?;
     Ok(match finished {
         None => Outcome::Partial(digest),
         Some(finished) => Outcome::State { state: digest, finished },
     })
+}
+
+/// Hands a result to a db node. While none answers it waits: what was computed is not lost by a db node that restarts.
+async fn keep(shared: &Shared, bytes: Bytes) -> Result<Digest, LinkError> {
+    let mut pause = PAUSE;
+    loop {
+        match shared.link.put_blob(bytes.clone()).await {
+            Err(LinkError::NoneAnswers(why)) if !*shared.stop.borrow() => {
+                tracing::warn!(%why, "a result waits for a db node");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
