@@ -117,9 +117,20 @@ impl Client {
         let path = format!("/v1/trainings/{}/events", escape(id));
         let mut failures = 0;
         loop {
-            let response =
-                checked(self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await?);
-            let mut body = response.await?.into_body();
+            let opened = match self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await {
+                Ok(response) => checked(response).await,
+                Err(error) => Err(error),
+            };
+            let mut body = match opened {
+                Ok(response) => response.into_body(),
+                Err(ClientError::Problem(problem)) if problem.status != 503 => return Err(problem.into()),
+                Err(error) if failures >= MAX_FAILURES => return Err(error),
+                Err(_) => {
+                    failures += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
             let mut buffer = Vec::new();
             while let Some(Ok(frame)) = body.frame().await {
                 let Ok(data) = frame.into_data() else { continue };

@@ -26,7 +26,7 @@ use super::DbError;
 const QUEUE: usize = 1024;
 
 /// A blob that was put again so lately is about to be named.
-const GRACE: Duration = Duration::from_secs(3600);
+const GRACE: Duration = Duration::from_secs(30);
 
 enum Message {
     Ask(Ticket, Box<Request>, oneshot::Sender<Response>),
