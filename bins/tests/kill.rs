@@ -2,10 +2,10 @@
 //! `kill -9` at any moment of a training: started again on the same data, it goes on and ends with the same bytes.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
-    time::Instant,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -21,10 +21,11 @@ fn write_table(path: &Path) {
     }
 }
 
-fn train(data: &Path, table: &Path) -> Command {
+fn train(data: &Path, table: &Path, iterations: u32) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dml"));
     command.args(["--json", "--data"]).arg(data).arg("train").arg(table).args(["--target", "y"]);
-    let models = ["gradient_boosting:n_estimators=60", "random_forest:n_estimators=20", "ridge"];
+    let boosting = format!("gradient_boosting:n_estimators={iterations}");
+    let models = [&boosting, "random_forest:n_estimators=20", "ridge"];
     models.iter().for_each(|model| {
         command.args(["--model", model]);
     });
@@ -48,7 +49,7 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bytes() {
     let table = directory.path().join("waves.csv");
     write_table(&table);
     let start = Instant::now();
-    let undisturbed = train(&directory.path().join("undisturbed"), &table).output().unwrap();
+    let undisturbed = train(&directory.path().join("undisturbed"), &table, 60).output().unwrap();
     let whole = start.elapsed();
     assert!(undisturbed.status.success());
     let expected = digests(&undisturbed.stdout);
@@ -59,7 +60,7 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bytes() {
     for round in 0..20u64 {
         // Somewhere between the very start and the end.
         let moment = whole.mul_f64(dml_core::rng::unit(7, round));
-        let mut child = train(&data, &table).spawn().unwrap();
+        let mut child = train(&data, &table, 60).spawn().unwrap();
         std::thread::sleep(moment);
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
@@ -67,11 +68,59 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bytes() {
         }
         child.wait().unwrap();
         if round % 4 == 3 {
-            let finished = train(&data, &table).output().unwrap();
+            let finished = train(&data, &table, 60).output().unwrap();
             assert_eq!(digests(&finished.stdout), expected, "killed after {moment:?}");
             // The next moments begin with nothing again.
             std::fs::remove_dir_all(&data).unwrap();
         }
     }
     assert!(kills >= 5, "only {kills} processes were caught alive");
+}
+
+/// A process that is killed when the test ends, however it ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program and reads where it listens.
+fn serve(program: &str, args: &[&str]) -> (Process, String) {
+    let mut child =
+        Command::new(program).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit_once("http://").unwrap().1.to_string();
+    (Process(child), address)
+}
+
+/// Iterations that take seconds: the kills come while they are computed.
+const LONG: u32 = 3000;
+
+#[test]
+fn a_db_node_killed_three_times_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("waves.csv");
+    write_table(&table);
+    let undisturbed = train(&directory.path().join("alone"), &table, LONG).output().unwrap();
+    let data = directory.path().join("db");
+    let data = data.to_str().unwrap();
+    let (mut db, address) = serve(env!("CARGO_BIN_EXE_db"), &["--data", data, "--listen", "127.0.0.1:0"]);
+    let join = ["--join", &address, "--listen", "127.0.0.1:0"];
+    let (_worker, api) = serve(env!("CARGO_BIN_EXE_worker"), &join);
+    let mut command = train(directory.path(), &table, LONG);
+    let mut client = command.env("DML_CLUSTER", format!("http://{api}")).spawn().unwrap();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(db);
+        std::thread::sleep(Duration::from_millis(100));
+        (db, _) = serve(env!("CARGO_BIN_EXE_db"), &["--data", data, "--listen", &address]);
+    }
+    assert!(client.try_wait().unwrap().is_none(), "the training ended before the kills");
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(digests(&output.stdout), digests(&undisturbed.stdout));
 }
