@@ -3,8 +3,8 @@
 //!
 //! One round: units take count, mean and squared deviations of each class, brought together by the update of Chan,
 //! Golub and LeVeque 1983. Variances are smoothed by a part of the greatest, as in scikit-learn, but by a tenth unless
-//! told otherwise: with almost none, the tiny variances of one-hot columns drown what the numbers say. So one-hot
-//! columns that a class never has do not divide by zero.
+//! told otherwise: with almost none, the tiny variances of one-hot columns drown what the numbers say. Columns
+//! that never vary in a class do not divide by zero either.
 
 use dml_core::{Params, Plan, Task};
 use ndarray::{Array2, ArrayView1};
