@@ -36,6 +36,11 @@ impl Digest {
         u64::from_le_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))
     }
 
+    /// The digest with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes themselves.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

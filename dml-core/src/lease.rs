@@ -34,6 +34,8 @@ pub struct Slot {
 pub struct Lease {
     /// What is leased.
     pub slot: Slot,
+    /// The thing that the job is part of: who owns it knows of the lease.
+    pub root: Digest,
     /// Which lease on it this is.
     pub epoch: u64,
 }
@@ -76,10 +78,10 @@ impl Leases {
     }
 
     /// Leases a free slot.
-    pub fn grant(&mut self, now: Duration, slot: Slot, worker: &str) -> Lease {
+    pub fn grant(&mut self, now: Duration, slot: Slot, root: Digest, worker: &str) -> Lease {
         self.epoch += 1;
         self.held.insert(slot, Held { worker: worker.into(), epoch: self.epoch, until: now + self.lease });
-        Lease { slot, epoch: self.epoch }
+        Lease { slot, root, epoch: self.epoch }
     }
 
     /// Renews a lease; false if it is no longer held.
@@ -179,6 +181,7 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(20);
+    const ROOT: Digest = Digest::MIN;
 
     fn slot(unit: u32) -> Slot {
         Slot { job: Digest::of(b"job"), round: 0, piece: Piece::Unit(unit) }
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn a_lease_runs_out_unless_renewed() {
         let mut leases = Leases::new(LEASE, 0);
-        let (kept, left) = (leases.grant(at(0), slot(0), "a"), leases.grant(at(0), slot(1), "a"));
+        let (kept, left) = (leases.grant(at(0), slot(0), ROOT, "a"), leases.grant(at(0), slot(1), ROOT, "a"));
         assert!(leases.renew(at(10), &kept));
         leases.expire(at(20));
         assert!(!leases.is_free(at(20), &slot(0)) && leases.is_free(at(20), &slot(1)));
@@ -201,9 +204,9 @@ mod tests {
     #[test]
     fn an_outdated_epoch_changes_nothing() {
         let mut leases = Leases::new(LEASE, 0);
-        let old = leases.grant(at(0), slot(0), "a");
+        let old = leases.grant(at(0), slot(0), ROOT, "a");
         leases.expire(at(20));
-        let new = leases.grant(at(21), slot(0), "b");
+        let new = leases.grant(at(21), slot(0), ROOT, "b");
         assert!(new.epoch > old.epoch && !leases.renew(at(22), &old));
         leases.release(at(22), &old, Duration::ZERO);
         assert!(leases.renew(at(22), &new));
@@ -213,7 +216,7 @@ mod tests {
     fn what_kills_its_workers_is_told() {
         let mut leases = Leases::new(LEASE, 0);
         let deadly = (1..=MAX_LOST).map(|n| {
-            leases.grant(at(u64::from(n) * 100), slot(0), "a");
+            leases.grant(at(u64::from(n) * 100), slot(0), ROOT, "a");
             leases.expire(at(u64::from(n) * 100 + 50));
             leases.is_deadly(&slot(0))
         });
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn a_pause_keeps_a_piece_back() {
         let mut leases = Leases::new(LEASE, 0);
-        let lease = leases.grant(at(0), slot(0), "a");
+        let lease = leases.grant(at(0), slot(0), ROOT, "a");
         leases.release(at(1), &lease, at(2));
         assert!(!leases.is_free(at(2), &slot(0)) && leases.is_free(at(3), &slot(0)));
         assert_eq!(leases.deadline(), Some(at(3)));
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn a_holder_who_leaves_frees_only_its_own() {
         let mut leases = Leases::new(LEASE, 0);
-        let (a, b) = (leases.grant(at(0), slot(0), "a"), leases.grant(at(0), slot(1), "b"));
+        let (a, b) = (leases.grant(at(0), slot(0), ROOT, "a"), leases.grant(at(0), slot(1), ROOT, "b"));
         assert_eq!((leases.holder(&a), leases.held_by("a")), (Some("a"), 1));
         assert_eq!(leases.release_all("a"), [slot(0)]);
         assert_eq!((leases.holder(&a), leases.holder(&b)), (None, Some("b")));
@@ -248,7 +251,7 @@ mod tests {
         let slots =
             [in_round(0, Piece::Unit(7)), in_round(0, Piece::Fold), in_round(1, Piece::Unit(0)), other];
         for slot in slots {
-            leases.grant(at(0), slot, "a");
+            leases.grant(at(0), slot, ROOT, "a");
         }
         leases.forget(slot(0).job, ..1);
         assert_eq!((leases.count(slot(0).job), leases.count(other.job)), (1, 1));

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod consistency;
 pub mod dataset;
 pub mod id;
 pub mod job;
@@ -16,7 +17,9 @@ pub mod merge;
 pub mod node;
 pub mod param;
 pub mod record;
+pub mod replication;
 pub mod rng;
+pub mod routing;
 pub mod schedule;
 pub mod split;
 pub mod training;

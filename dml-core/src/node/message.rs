@@ -5,11 +5,14 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Letter;
 use crate::{
     id::Digest,
     job::{JobSpec, Progress},
     lease::{Lease, Slot},
+    member::{Member, NodeId},
     record::{Body, Kind, Record},
+    routing::Held,
 };
 
 /// Names a request until it is answered.
@@ -32,6 +35,12 @@ pub enum Event {
     Gone(Ticket),
     /// The records of an [`Effect::Persist`] are durable, and so are those of all before it.
     Persisted(u64),
+    /// A letter of another db node has come, and the blobs that it names are here ([`Letter::blobs`]).
+    Letter(Letter),
+    /// A db node is there: it is new, has returned, or has started again.
+    Active(Member),
+    /// A db node is not there any more: it failed, or said goodbye.
+    Inactive(NodeId),
     /// The deadline has come.
     Tick,
 }
@@ -43,13 +52,20 @@ pub enum Effect {
     Persist {
         /// Names the write.
         write: u64,
-        /// The records to write under their ids.
-        records: Vec<(Digest, Record)>,
+        /// The records to write under their ids; none where the record is to go.
+        records: Vec<(Digest, Option<Record>)>,
     },
     /// Answer a request.
     Reply(Ticket, Response),
     /// These blobs are not referred to by any record any more.
     Discard(Vec<Digest>),
+    /// Send a letter to another db node. It may get lost.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        letter: Letter,
+    },
 }
 
 /// What workers and clients ask of a db node.
@@ -117,6 +133,30 @@ pub enum Request {
     Leave {
         /// The worker's name.
         worker: String,
+        /// Whether it did not say so itself, but was found dead.
+        dead: bool,
+    },
+    /// Which thing is this a part of?
+    Locate {
+        /// The id of a record.
+        id: Digest,
+    },
+    /// Where is this, and who owns it?
+    Route {
+        /// The id of a record.
+        id: Digest,
+    },
+    /// Does anything unfinished use one of these?
+    Users {
+        /// Datasets and blobs.
+        of: Vec<Digest>,
+        /// What uses them and does not count.
+        except: Digest,
+    },
+    /// Who works on it?
+    Leases {
+        /// The root.
+        id: Digest,
     },
     /// The workers that have been seen.
     Workers,
@@ -129,6 +169,22 @@ impl Request {
             Self::Create { .. } | Self::Cancel { .. } | Self::Delete { .. } | Self::Report { .. } => true,
             Self::Find { .. } | Self::List { .. } | Self::Watch { .. } | Self::Workers => false,
             Self::Claim(_) | Self::Renew { .. } | Self::Leave { .. } => false,
+            Self::Locate { .. } | Self::Route { .. } | Self::Users { .. } | Self::Leases { .. } => false,
+        }
+    }
+
+    /// The blobs that must be where the request is answered, before it is.
+    pub fn blobs(&self) -> Vec<Digest> {
+        match self {
+            Self::Create { body, .. } => body.blobs(),
+            Self::Report { outcome: Outcome::Partial(blob) | Outcome::State { state: blob, .. }, .. } => {
+                alloc::vec![*blob]
+            }
+            Self::Report { outcome: Outcome::Failed(_) | Outcome::Released { .. }, .. } => Vec::new(),
+            Self::Find { .. } | Self::List { .. } | Self::Watch { .. } | Self::Workers => Vec::new(),
+            Self::Claim(_) | Self::Renew { .. } | Self::Leave { .. } => Vec::new(),
+            Self::Cancel { .. } | Self::Delete { .. } | Self::Leases { .. } => Vec::new(),
+            Self::Locate { .. } | Self::Route { .. } | Self::Users { .. } => Vec::new(),
         }
     }
 }
@@ -251,10 +307,53 @@ pub enum Response {
     Lost(Vec<Lease>),
     /// Workers.
     Workers(Vec<WorkerSeen>),
+    /// Where something is.
+    Route(Route),
+    /// What uses it, if anything does.
+    Users(Option<String>),
+    /// Leases.
+    Leases(Vec<LeaseSeen>),
     /// Done; nothing to tell.
     Done,
     /// Not done.
     Refused(Refusal),
+}
+
+/// Where something is, as a node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The thing that it is part of, or itself.
+    pub root: Digest,
+    /// The active holder with the lowest address.
+    pub owner: Option<NodeId>,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+    /// How many copies there are to be.
+    pub factor: u32,
+}
+
+/// A node that holds something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Which.
+    pub node: NodeId,
+    /// Where it is, if that is known.
+    pub address: Option<core::net::SocketAddr>,
+    /// Whether it is there.
+    pub active: bool,
+    /// What it holds.
+    pub held: Held,
+}
+
+/// A lease, as the owner of the job knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSeen {
+    /// What is leased.
+    pub slot: Slot,
+    /// The worker that has it.
+    pub worker: String,
+    /// For how much longer, unless it is renewed.
+    pub left_ms: u64,
 }
 
 /// Why a request was refused.
@@ -292,6 +391,27 @@ pub enum Refusal {
         /// Which.
         slot: Slot,
     },
+    /// The nodes that hold it are not there.
+    #[error("{id} is on nodes that do not answer now: {nodes}; it is back as soon as one of them is")]
+    Unreachable {
+        /// What was asked for.
+        id: Digest,
+        /// Those that hold it.
+        nodes: String,
+    },
+    /// The node that was to answer did not.
+    #[error("no db node that could do this answered in time: try again")]
+    NoAnswer,
+    /// There are fewer copies than were asked for.
+    #[error(
+        "it is on {copies} of {wanted} nodes only, and the others do not take it: see their logs, then try again"
+    )]
+    TooFewCopies {
+        /// How many there are.
+        copies: u32,
+        /// How many there should be.
+        wanted: u32,
+    },
     /// The limit on names was reached.
     #[error("it has too many names already: use one of those")]
     TooManyNames,
@@ -308,6 +428,18 @@ pub struct Settings {
     pub forget_worker: Duration,
     /// How long a blob that nothing refers to is kept, for those who are reading or about to name it.
     pub blob_grace: Duration,
+    /// How many copies of each thing there are to be.
+    pub replication: u32,
+    /// On how many nodes a write must be durable before it is acknowledged; as many as there are to be copies if none.
+    pub write_copies: Option<u32>,
+    /// How long another db node may take to answer, beyond what the request asks to wait.
+    pub patience: Duration,
+    /// How long a copy of a thing may take before another node is tried.
+    pub copy_patience: Duration,
+    /// How often rows and digests are compared with other nodes, which take turns.
+    pub sweep: Duration,
+    /// How long the note of a deletion is kept at the least.
+    pub bury_after: Duration,
 }
 
 impl Default for Settings {
@@ -317,6 +449,12 @@ impl Default for Settings {
             max_wait: Duration::from_secs(30),
             forget_worker: Duration::from_secs(3600),
             blob_grace: Duration::from_secs(60),
+            replication: 3,
+            write_copies: None,
+            patience: Duration::from_secs(2),
+            copy_patience: Duration::from_secs(20),
+            sweep: Duration::from_secs(1),
+            bury_after: Duration::from_secs(24 * 3600),
         }
     }
 }

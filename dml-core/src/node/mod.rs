@@ -5,6 +5,7 @@
 //! durable. Blobs are the shell's: the brain knows only which are referred to.
 
 mod catalogue;
+mod letter;
 mod message;
 mod work;
 
@@ -16,14 +17,16 @@ use alloc::{
 use core::time::Duration;
 
 pub use catalogue::MAX_NAMES;
+pub use letter::{Family, Letter, Message, Offer};
 pub use message::{
-    Assignment, Claim, Cursor, Effect, Entry, Event, Outcome, Refusal, Request, Response, Settings, Ticket,
-    WorkerSeen,
+    Assignment, Claim, Cursor, Effect, Entry, Event, Holder, LeaseSeen, Outcome, Refusal, Request, Response,
+    Route, Settings, Ticket, WorkerSeen,
 };
 
 use crate::{
     id::Digest,
     lease::Leases,
+    member::Member,
     record::{Body, Record},
     schedule::Shares,
     training,
@@ -102,13 +105,10 @@ impl Doomed {
 }
 
 impl Node {
-    /// A node that holds these records. `generation` counts the starts of this node, so that leases of an earlier life
-    /// are told from those of this one.
-    pub fn new(
-        settings: Settings,
-        generation: u32,
-        records: impl IntoIterator<Item = (Digest, Record)>,
-    ) -> Self {
+    /// The node `me` that holds these records. Its generation counts its starts, so that leases and letters of an earlier
+    /// life are told from those of this one.
+    pub fn new(settings: Settings, me: Member, records: impl IntoIterator<Item = (Digest, Record)>) -> Self {
+        let generation = me.generation;
         let mut node = Self {
             leases: Leases::new(settings.lease, u64::from(generation) << 32),
             settings,
@@ -165,7 +165,7 @@ impl Node {
                     }
                 }
             }
-            Event::Tick => {}
+            Event::Letter(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => {}
         }
         self.expire(now);
         let changed = self.persist(&mut effects);
@@ -227,7 +227,11 @@ impl Node {
                 self.heard(now, &lease);
                 self.report(now, lease, outcome)
             }
-            Request::Leave { worker } => {
+            Request::Locate { .. }
+            | Request::Route { .. }
+            | Request::Users { .. }
+            | Request::Leases { .. } => Response::Done,
+            Request::Leave { worker, .. } => {
                 self.leave(now, &worker);
                 Response::Done
             }
@@ -259,7 +263,7 @@ impl Node {
                 Some(_) => self.versions.insert(self.catalogue.root(id), self.changes),
                 None => self.versions.remove(&id),
             };
-            records.push((id, record.clone()));
+            records.push((id, Some(record.clone())));
         }
         effects.push(Effect::Persist { write: self.writes, records });
         self.unwritten.entry(self.writes).or_default().unreferred = self.catalogue.take_unreferred();

@@ -35,7 +35,7 @@ impl Node {
                 Piece::Fold => job.progress.units.clone(),
             };
             let (spec, progress) = (job.spec.clone(), Progress { units, ..job.progress });
-            let lease = self.leases.grant(now, slot, &claim.worker);
+            let lease = self.leases.grant(now, slot, self.catalogue.root(id), &claim.worker);
             self.shares.serve(&id);
             let lease_ms = self.settings.lease.as_millis() as u64;
             work.push(Assignment { lease, lease_ms, spec, progress });
