@@ -22,6 +22,7 @@ pub mod rng;
 pub mod routing;
 pub mod schedule;
 pub mod split;
+pub mod swim;
 pub mod training;
 
 pub use dataset::{Chunk, Column, ColumnType, Dataset, Summary};
