@@ -5,8 +5,9 @@
 //! - [`peer::Peer`]: a node that one can send HTTP requests to: an axum `Router` in this process, or an address.
 //! - [`client::Client`]: the users' API, typed; [`view`] has what it answers.
 //! - [`cluster::Cluster`]: db nodes and workers in one process, wired Router to Router with no socket.
-//! - [`serve`]: the accept loop. [`discover`]: where nodes are.
+//! - [`serve`]: the accept loop. [`discover`]: where nodes are, with [`addresses`], its cache.
 
+pub mod addresses;
 pub mod api;
 pub mod client;
 pub mod cluster;

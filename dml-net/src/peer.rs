@@ -1,14 +1,25 @@
 //! A node that one can send HTTP requests to. An axum `Router` in the same process and an address on the network are
 //! the same thing to whoever asks, so the cluster in one process runs the code of the cluster on many.
 
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, SocketAddrV6},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use axum::{Router, body::Body};
 use hyper::{Request, Response, Uri, body::Incoming, http::uri};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
-use std::time::Duration;
-use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+use tokio::sync::watch;
+use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 /// Why a peer gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +36,19 @@ pub enum PeerError {
         /// What happened.
         why: String,
     },
+    /// The machine answers, but no process listens there.
+    #[error("{address} does not answer: the connection was refused")]
+    Refused {
+        /// Where it should be.
+        address: String,
+    },
+}
+
+impl PeerError {
+    /// Whether a connection was refused: the process is gone. Other silence may be that of the network.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
 }
 
 type Answer = Result<Response<Body>, PeerError>;
@@ -45,6 +69,14 @@ impl Peer {
 
     /// A node at `http://HOST:PORT` (or `HOST:PORT`).
     pub fn http(address: &str) -> Result<Self, PeerError> {
+        Self::with_connector(address, connector(CONNECT))
+    }
+
+    /// A node at `http://HOST:PORT`, over any network: the connector opens its connections.
+    pub fn with_connector<C>(address: &str, connector: C) -> Result<Self, PeerError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
         let bad = || PeerError::Address(address.into());
         let full = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
         let base: Uri = full.trim_end_matches('/').parse().map_err(|_| bad())?;
@@ -55,8 +87,20 @@ impl Peer {
             Some(_) => authority,
             None => format!("{authority}:7300").parse().map_err(|_| bad())?,
         };
-        let service = Http { client: client(), authority };
+        let service = Http { client: client(connector), authority };
         Ok(Self { address: Some(full), service: BoxCloneSyncService::new(service) })
+    }
+
+    fn dialled<S>(address: SocketAddr, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = PeerError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        Self { address: Some(format!("http://{address}")), service: BoxCloneSyncService::new(service) }
     }
 
     /// Where it is; none if it is in this process.
@@ -70,12 +114,109 @@ impl Peer {
     }
 }
 
+/// How an address becomes a peer: see [`http`], [`over`] and [`InProcess::dial`].
+pub type Dial = Arc<dyn Fn(SocketAddr) -> Peer + Send + Sync>;
+
+/// Dials over TCP. All peers of one dial share a pool of connections, which live on the runtime that opened them.
+pub fn http() -> Dial {
+    over(connector(DIAL))
+}
+
+/// Dials over any network: the connector opens the connections.
+pub fn over<C>(connector: C) -> Dial
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let client = client(connector);
+    Arc::new(move |address| {
+        let authority = authority(address);
+        Peer::dialled(address, Http { client: client.clone(), authority })
+    })
+}
+
+/// The address as part of a URI, which has no word for the scope of an IPv6 address.
+fn authority(address: SocketAddr) -> uri::Authority {
+    let plain = match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0).into(),
+    };
+    plain.to_string().parse().expect("an address and a port make an authority")
+}
+
+/// The nodes of a cluster in one process, under addresses that need not exist. Dialling one that is not there is like
+/// dialling a machine on which no process listens.
+///
+/// The dials do not keep it alive: once every clone is dropped they reach nobody.
+#[derive(Clone, Default)]
+pub struct InProcess {
+    nodes: Arc<Mutex<BTreeMap<SocketAddr, Here>>>,
+}
+
+/// A node and its life: when the sender is dropped, the requests under way break off.
+struct Here(Router, watch::Sender<()>);
+
+impl InProcess {
+    /// Puts a node at an address, in place of any other there.
+    pub fn insert(&self, address: SocketAddr, router: Router) {
+        self.lock().insert(address, Here(router, watch::Sender::new(())));
+    }
+
+    /// Takes a node away, as if its process had been killed: requests under way break off.
+    pub fn remove(&self, address: SocketAddr) {
+        self.lock().remove(&address);
+    }
+
+    /// Dials the nodes of this process.
+    pub fn dial(&self) -> Dial {
+        let nodes = Arc::downgrade(&self.nodes);
+        Arc::new(move |address| {
+            let nodes = nodes.clone();
+            let service = service_fn(move |request| {
+                let found = nodes.upgrade().and_then(|nodes| Self { nodes }.find(address));
+                async move {
+                    let refused = || PeerError::Refused { address: address.to_string() };
+                    let (router, mut life) = found.ok_or_else(refused)?;
+                    tokio::select! {
+                        answer = router.oneshot(request) => answer.map_err(|never| match never {}),
+                        _ = life.changed() => {
+                            Err(PeerError::Silent { address: address.to_string(), why: "it is gone".into() })
+                        }
+                    }
+                }
+            });
+            Peer::dialled(address, service)
+        })
+    }
+
+    fn find(&self, address: SocketAddr) -> Option<(Router, watch::Receiver<()>)> {
+        self.lock().get(&address).map(|Here(router, life)| (router.clone(), life.subscribe()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Here>> {
+        self.nodes.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// How long it may take to connect to the one address that a user has named.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// The same where there are other nodes to turn to.
+const DIAL: Duration = Duration::from_secs(1);
+
+/// TCP. A machine that vanished while a request waits there is found out in about six seconds.
+fn connector(patience: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(patience));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(3)));
+    connector.set_keepalive_interval(Some(Duration::from_secs(1)));
+    connector.set_keepalive_retries(Some(3));
+    connector
+}
+
 /// The connection pool: idle connections are closed before the server's own time runs out, so that a request is
 /// never sent on one that the server is about to close.
-fn client() -> Client<HttpConnector, Body> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(Duration::from_secs(3)));
-    connector.set_nodelay(true);
+fn client<C: Connect + Clone>(connector: C) -> Client<C, Body> {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(20))
@@ -84,12 +225,12 @@ fn client() -> Client<HttpConnector, Body> {
 }
 
 #[derive(Clone)]
-struct Http {
-    client: Client<HttpConnector, Body>,
+struct Http<C> {
+    client: Client<C, Body>,
     authority: uri::Authority,
 }
 
-impl Service<Request<Body>> for Http {
+impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Http<C> {
     type Response = Response<Body>;
     type Error = PeerError;
     type Future = std::pin::Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -107,14 +248,22 @@ impl Service<Request<Body>> for Http {
         let (client, address) = (self.client.clone(), self.authority.to_string());
         Box::pin(async move {
             let answer: Result<Response<Incoming>, _> = client.request(request).await;
-            answer.map(|response| response.map(Body::new)).map_err(|error| {
-                let cause =
-                    std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source()).last();
-                let why = cause.map(ToString::to_string).unwrap_or_default();
-                PeerError::Silent { address, why }
-            })
+            answer.map(|response| response.map(Body::new)).map_err(|error| silence(address, &error))
         })
     }
+}
+
+fn silence(address: String, error: &hyper_util::client::legacy::Error) -> PeerError {
+    let causes =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if error.is_connect() && causes.clone().any(refused) {
+        return PeerError::Refused { address };
+    }
+    let why = causes.last().map(ToString::to_string).unwrap_or_default();
+    PeerError::Silent { address, why }
 }
 
 #[cfg(test)]
@@ -129,5 +278,62 @@ mod tests {
         for bad in ["", "https://a:1", "ftp://a", "http://", "http://a/path", "a b", "http://a:1?x=1"] {
             assert!(Peer::http(bad).is_err(), "{bad}");
         }
+    }
+
+    fn get(path: &str) -> Request<Body> {
+        Request::get(path).body(Body::empty()).expect("a plain path")
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_refuses_and_a_silent_one_does_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });
+        let dial = http();
+        let error = dial(address).call(get("/")).await.expect_err("it hung up");
+        assert!(!error.is_refused(), "{error}");
+        hangs_up.await.expect("it has accepted");
+        let error = dial(address).call(get("/")).await.expect_err("nobody listens");
+        assert!(error.is_refused(), "{error}");
+        let error = Peer::http(&address.to_string()).expect("an address").call(get("/")).await;
+        assert!(error.expect_err("nobody listens").is_refused());
+    }
+
+    #[tokio::test]
+    async fn nodes_of_this_process_come_and_go() {
+        let here = InProcess::default();
+        let address = SocketAddr::from(([10, 0, 0, 1], 7301));
+        let peer = here.dial()(address);
+        assert_eq!(peer.address(), Some("http://10.0.0.1:7301"));
+        assert!(peer.call(get("/")).await.expect_err("nobody is there").is_refused());
+        let router = || {
+            let wait = async || {
+                std::future::pending::<()>().await;
+                ""
+            };
+            Router::new()
+                .route("/", axum::routing::get(async || "here"))
+                .route("/wait", axum::routing::get(wait))
+        };
+        here.insert(address, router());
+        assert!(peer.call(get("/")).await.expect("it is there").status().is_success());
+        let waiting = tokio::spawn({
+            let peer = peer.clone();
+            async move { peer.call(get("/wait")).await }
+        });
+        tokio::task::yield_now().await;
+        here.remove(address);
+        let error = waiting.await.expect("no panic").expect_err("the node is gone");
+        assert!(!error.is_refused(), "{error}");
+        here.insert(address, router());
+        assert!(peer.call(get("/")).await.is_ok(), "it has come back");
+        drop(here);
+        assert!(peer.call(get("/")).await.expect_err("the cluster is gone").is_refused());
+    }
+
+    #[test]
+    fn a_scope_is_no_part_of_a_uri() {
+        let address: SocketAddr = "[fe80::1%3]:7301".parse().expect("an address");
+        assert_eq!(authority(address).as_str(), "[fe80::1]:7301");
     }
 }
