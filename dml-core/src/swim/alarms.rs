@@ -75,9 +75,11 @@ mod tests {
 
     fn tokens(alarms: &mut Alarms, now: u64) -> alloc::vec::Vec<u8> {
         let next = || alarms.next(Duration::from_millis(now), Duration::from_millis(100));
-        let token = |alarm| match alarm {
-            Alarm::Protocol(Timer::PeriodicGossip(token)) => token,
-            other => panic!("{other:?} was never set"),
+        let token = |alarm| {
+            let Alarm::Protocol(Timer::PeriodicGossip(token)) = alarm else {
+                panic!("{alarm:?} was never set")
+            };
+            token
         };
         core::iter::from_fn(next).map(token).collect()
     }

@@ -88,7 +88,7 @@ pub(super) fn open(datagram: &[u8]) -> Result<Letter<'_>, Garbled> {
     }
     let mut left = body;
     let header = read_header(&mut left)?;
-    if !matches!(header.message, Message::Announce | Message::TurnUndead) {
+    if carries_news(&header.message) {
         for _ in 0..take::<2>(&mut left).map(u16::from_be_bytes)? {
             read_update(&mut left)?;
         }
@@ -101,20 +101,23 @@ pub(super) fn turns_undead(body: &[u8]) -> bool {
     body.first() == Some(&TURN_UNDEAD)
 }
 
-/// A message of ours with one piece of news.
-pub(super) fn with_news(
-    from: &Identity,
-    to: &Identity,
-    message: Message<Identity>,
-    news: &Update<Identity>,
-) -> Vec<u8> {
-    // The others know our incarnation; a lower one than they know changes nothing.
-    let header = Header { src: from.clone(), src_incarnation: 0, dst: to.clone(), message };
+/// The datagram of this header with this news.
+pub(super) fn letter(header: &Header<Identity>, news: &[Update<Identity>]) -> Vec<u8> {
+    seal(&write(header, news))
+}
+
+fn write(header: &Header<Identity>, news: &[Update<Identity>]) -> Vec<u8> {
     let mut body = Vec::new();
-    write_header(&mut body, &header);
-    body.put_u16(1);
-    write_update(&mut body, news);
+    write_header(&mut body, header);
+    if carries_news(&header.message) {
+        body.put_u16(news.len() as u16);
+        news.iter().for_each(|news| write_update(&mut body, news));
+    }
     body
+}
+
+fn carries_news(message: &Message<Identity>) -> bool {
+    !matches!(message, Message::Announce | Message::TurnUndead)
 }
 
 fn check(body: &[u8]) -> u32 {
@@ -307,7 +310,7 @@ fn take<const N: usize>(mut buf: impl Buf) -> Result<[u8; N], Garbled> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::message, *};
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -326,32 +329,12 @@ mod tests {
             .prop_map(|(identity, incarnation, state)| Update::new(identity, incarnation, state))
     }
 
-    fn message() -> impl Strategy<Value = Message<Identity>> {
-        (0..10u8, identity(), any::<u8>()).prop_map(|(kind, third, number)| match kind {
-            PING => Message::Ping(number),
-            ACK => Message::Ack(number),
-            PING_REQ => Message::PingReq { target: third, probe_number: number },
-            INDIRECT_PING => Message::IndirectPing { origin: third, probe_number: number },
-            INDIRECT_ACK => Message::IndirectAck { target: third, probe_number: number },
-            FORWARDED_ACK => Message::ForwardedAck { origin: third, probe_number: number },
-            ANNOUNCE => Message::Announce,
-            FEED => Message::Feed,
-            GOSSIP => Message::Gossip,
-            _ => Message::TurnUndead,
-        })
-    }
-
     fn body() -> impl Strategy<Value = (Header<Identity>, Vec<Update<Identity>>, Vec<u8>)> {
-        let header = (identity(), any::<u16>(), identity(), message());
+        let header = (identity(), any::<u16>(), identity(), message(identity()));
         (header, prop::collection::vec(update(), 0..20)).prop_map(
             |((src, src_incarnation, dst, message), updates)| {
                 let header = Header { src, src_incarnation, dst, message };
-                let mut bytes = Vec::new();
-                write_header(&mut bytes, &header);
-                if !matches!(header.message, Message::Announce | Message::TurnUndead) {
-                    bytes.put_u16(updates.len() as u16);
-                    updates.iter().for_each(|update| write_update(&mut bytes, update));
-                }
+                let bytes = write(&header, &updates);
                 (header, updates, bytes)
             },
         )
@@ -414,7 +397,8 @@ mod tests {
         let from = Identity { member: member(0x0102_0304_0506, "10.0.0.9:7301", 3), renewal: 0 };
         let to = Identity { member: member(0xa1a2_a3a4_a5a6, "10.0.0.10:7301", 300), renewal: 1 };
         let news = Update::new(Identity::new(member(7, "[fd00::1]:80", 1)), 33, State::Suspect);
-        let datagram = seal(&with_news(&from, &to, Message::Ping(42), &news));
+        let header = Header { src: from.clone(), src_incarnation: 0, dst: to, message: Message::Ping(42) };
+        let datagram = letter(&header, &[news]);
         let golden = [
             vec![1, PING, 1, 2, 3, 4, 5, 6, 3, 0, 10, 0, 0, 9, 0x1c, 0x85, 0],
             vec![0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xac, 0x02, 2, 42],

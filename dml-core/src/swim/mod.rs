@@ -8,7 +8,7 @@
 //!   boots become one cluster, clusters that started apart merge, and splits heal.
 //! - A datagram is read to its end before the protocol sees any of it.
 //! - The protocol may tell a member that has just refuted its suspicion that it is dead; that is held back.
-//! - Who is suspected is told so directly, and asked to answer, three times in the time it has.
+//! - Who is suspected is told so, directly and through others, and asked to answer, three times in the time it has.
 //! - A refused connection is evidence of death: the member is suspected at once and has less time.
 //! - A process that was stopped for a while does not suspect the others on waking ([`alarms`]).
 //!
@@ -20,11 +20,15 @@ mod identity;
 mod seek;
 mod settings;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
-use foca::{Foca, Incarnation, Member as Update, Message, NoCustomBroadcast, Notification, State, Timer};
+use foca::{
+    Foca, Header, Incarnation, Member as Update, Message, NoCustomBroadcast, Notification, State, Timer,
+};
 
 use self::{
     alarms::{Alarm, Alarms},
@@ -102,6 +106,8 @@ pub struct Swim {
     dice: Dice,
     /// When members last refused a connection.
     refusals: BTreeMap<NodeId, Duration>,
+    /// When the news that somebody is gone was last passed on at once.
+    hurried: Option<Duration>,
     left: bool,
 }
 
@@ -120,6 +126,7 @@ impl Swim {
             seek: Seek::new(me.address),
             dice: Dice::new(!seed),
             refusals: BTreeMap::new(),
+            hurried: None,
             left: false,
         }
     }
@@ -148,6 +155,7 @@ impl Swim {
             self.seek(now, &mut effects);
             self.settle(now, &mut effects);
         }
+        self.hurry(now, &mut effects);
         effects
     }
 
@@ -201,6 +209,16 @@ impl Swim {
         self.outbox.timers.push((verdict, self.settings.refusal));
     }
 
+    /// That somebody is gone is passed on at once, and not with the next gossip; not too often, when many go.
+    fn hurry(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let gone = effects.iter().any(|effect| matches!(effect, Effect::Inactive { .. }));
+        if gone && self.hurried.is_none_or(|at| at + self.settings.gossip / 4 <= now) {
+            self.hurried = Some(now);
+            self.call(|protocol, outbox| protocol.gossip(outbox));
+            self.settle(now, effects);
+        }
+    }
+
     fn ring(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Protocol(timer) => self.call(|protocol, outbox| protocol.handle_timer(timer, outbox)),
@@ -208,13 +226,27 @@ impl Swim {
         }
     }
 
-    /// Tells a suspected member of it; its answer refutes it.
+    /// Tells a suspected member of it, also through others; its answer refutes it.
     fn ask(&mut self, identity: &Identity, incarnation: Incarnation) {
         let news = Update::new(identity.clone(), incarnation, State::Suspect);
-        if self.protocol.iter_members().any(|held| *held == news) {
-            let body = codec::with_news(self.protocol.identity(), identity, Message::Ping(0), &news);
-            self.outbox.letters.push((identity.clone(), body));
+        if !self.protocol.iter_members().any(|held| *held == news) {
+            return;
         }
+        let others = self.protocol.iter_members().map(|held| held.id()).filter(|id| *id != identity);
+        let mut helpers: Vec<_> = others.cloned().collect();
+        self.dice.keep(self.settings.helpers, &mut helpers);
+        let help = Message::PingReq { target: identity.clone(), probe_number: 0 };
+        let asked = helpers.into_iter().map(|helper| (helper, help.clone()));
+        for (to, message) in asked.chain([(identity.clone(), Message::Ping(0))]) {
+            let datagram = self.tell(&to, message, &news);
+            self.outbox.sealed.push(Effect::Send { to: to.member, datagram });
+        }
+    }
+
+    /// A message of ours with one piece of news. The others know our incarnation: a lower one changes nothing.
+    fn tell(&self, to: &Identity, message: Message<Identity>, news: &Update<Identity>) -> Vec<u8> {
+        let (src, dst) = (self.protocol.identity().clone(), to.clone());
+        codec::letter(&Header { src, src_incarnation: 0, dst, message }, core::slice::from_ref(news))
     }
 
     /// Greets strangers, and announces this node to some that are missing; while it is alone, to anybody it knows of.
@@ -237,13 +269,12 @@ impl Swim {
     fn leave(&mut self) -> Vec<Effect> {
         self.left = true;
         self.alarms.clear();
-        let me = self.protocol.identity();
-        let goodbye = Update::new(me.clone(), codec::GOODBYE, State::Down);
+        let goodbye = Update::new(self.protocol.identity().clone(), codec::GOODBYE, State::Down);
         let mut others: Vec<_> = self.protocol.iter_members().map(|held| held.id()).collect();
         self.dice.keep(GOODBYES, &mut others);
-        let letter = |to: &Identity| Effect::Send {
-            to: to.member,
-            datagram: codec::seal(&codec::with_news(me, to, Message::Gossip, &goodbye)),
+        let letter = |to: &Identity| {
+            let datagram = self.tell(to, Message::Gossip, &goodbye);
+            Effect::Send { to: to.member, datagram }
         };
         others.into_iter().map(letter).collect()
     }
@@ -264,6 +295,7 @@ impl Swim {
         for (timer, after) in core::mem::take(&mut self.outbox.timers) {
             self.set(now, after, timer);
         }
+        effects.append(&mut self.outbox.sealed);
         for (to, body) in core::mem::take(&mut self.outbox.letters) {
             if self.may_send(&to, &body) {
                 effects.push(Effect::Send { to: to.member, datagram: codec::seal(&body) });
@@ -321,6 +353,8 @@ fn health(held: &Update<Identity>) -> Health {
 #[derive(Debug, Default)]
 struct Outbox {
     letters: Vec<(Identity, Vec<u8>)>,
+    /// What the node wants sent besides.
+    sealed: Vec<Effect>,
     timers: Vec<(Timer<Identity>, Duration)>,
     joined: Option<bool>,
     changed: bool,

@@ -48,7 +48,7 @@ impl Default for Settings {
             refusal: Duration::from_millis(300),
             gossip: Duration::from_millis(100),
             gossip_to: 3,
-            repeats: 10,
+            repeats: 16,
             helpers: 3,
             join: Duration::from_secs(1),
             announce: Duration::from_secs(5),

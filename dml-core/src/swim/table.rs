@@ -52,7 +52,9 @@ impl Table {
     pub(super) fn new(known: impl IntoIterator<Item = Member>) -> Self {
         let seen = |member| Seen { member, health: Health::Failed, heard: Duration::ZERO };
         let nodes: BTreeMap<_, _> = known.into_iter().map(|member| (member.id, seen(member))).collect();
-        Self { inactive: nodes.len(), nodes }
+        let mut table = Self { inactive: nodes.len(), nodes };
+        table.trim();
+        table
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Seen> {

@@ -80,7 +80,7 @@ fn two_and_three_crashes_at_once_are_known_to_all() {
 fn a_refused_connection_shortens_the_wait() {
     let net = Net { refuses: true, ..Net::losing(10) };
     let (median, worst) = crashes(10, &[5], net, 40);
-    assert!(median <= ms(700) && worst <= ms(1300), "{median:?}, worst {worst:?}");
+    assert!(median <= ms(600) && worst <= ms(1600), "{median:?}, worst {worst:?}");
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn a_wall_between_two_nodes_kills_neither() {
 
 #[test]
 fn nobody_alive_is_held_for_dead() {
-    // 10 nodes x 600 s x 3 = 5 node-hours, and the same with stalls of up to 300 ms once a minute.
+    // 10 nodes x 1 h x 2 = 20 node-hours, and the same with stalls of up to 300 ms once a minute.
     for pause in [Duration::ZERO, ms(300)] {
-        for seed in 0..3 {
+        for seed in 0..2 {
             let mut world = World::joined(seed, fast(), Net { pause, ..Net::losing(10) }, 10);
             let start = world.now;
-            world.run(secs(600));
+            world.run(secs(3600));
             assert_eq!(world.false_deaths(start), 0, "seed {seed}, pauses {pause:?}");
         }
     }
