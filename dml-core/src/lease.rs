@@ -95,6 +95,28 @@ impl Leases {
         }
     }
 
+    /// Takes over a lease that another node granted, unless the slot is leased here.
+    pub fn adopt(&mut self, until: Duration, lease: &Lease, worker: &str) {
+        let held = || Held { worker: worker.into(), epoch: lease.epoch, until };
+        self.held.entry(lease.slot).or_insert_with(held);
+    }
+
+    /// The leases on a job: slot, epoch, worker, and until when.
+    pub fn of(&self, job: Digest) -> impl Iterator<Item = (Slot, u64, &str, Duration)> {
+        let from = Slot { job, round: 0, piece: Piece::Unit(0) };
+        let of_job = self.held.range(from..).take_while(move |(slot, _)| slot.job == job);
+        of_job.map(|(slot, held)| (*slot, held.epoch, held.worker.as_str(), held.until))
+    }
+
+    /// Who holds leases, and how many.
+    pub fn workers(&self) -> BTreeMap<&str, u32> {
+        let mut workers = BTreeMap::new();
+        for held in self.held.values() {
+            *workers.entry(held.worker.as_str()).or_default() += 1;
+        }
+        workers
+    }
+
     /// Who holds a lease; none if it is no longer held.
     pub fn holder(&self, lease: &Lease) -> Option<&str> {
         let held = self.held.get(&lease.slot)?;
@@ -146,9 +168,14 @@ impl Leases {
         self.lost.get(slot).is_some_and(|lost| lost.times >= MAX_LOST)
     }
 
-    /// Frees everything that a worker holds: it said goodbye. Gives the slots that are free again.
-    pub fn release_all(&mut self, worker: &str) -> Vec<Slot> {
-        self.held.extract_if(.., |_, held| held.worker == worker).map(|(slot, _)| slot).collect()
+    /// Frees everything that a worker holds: it said goodbye, or was found dead. Gives the slots that are free again.
+    pub fn release_all(&mut self, worker: &str, dead: bool) -> Vec<Slot> {
+        let over = self.held.extract_if(.., |_, held| held.worker == worker);
+        let freed: Vec<Slot> = over.map(|(slot, _)| slot).collect();
+        for slot in freed.iter().filter(|_| dead) {
+            self.lost.entry(*slot).or_default().times += 1;
+        }
+        freed
     }
 
     /// When the next lease runs out or the next pause ends.
@@ -239,7 +266,7 @@ mod tests {
         let mut leases = Leases::new(LEASE, 0);
         let (a, b) = (leases.grant(at(0), slot(0), ROOT, "a"), leases.grant(at(0), slot(1), ROOT, "b"));
         assert_eq!((leases.holder(&a), leases.held_by("a")), (Some("a"), 1));
-        assert_eq!(leases.release_all("a"), [slot(0)]);
+        assert_eq!(leases.release_all("a", false), [slot(0)]);
         assert_eq!((leases.holder(&a), leases.holder(&b)), (None, Some("b")));
     }
 

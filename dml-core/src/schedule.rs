@@ -88,6 +88,17 @@ impl Shares {
         near.chain([any]).min().map(|(.., job)| job)
     }
 
+    /// Whether a job is open.
+    pub fn is_open(&self, job: &Digest) -> bool {
+        self.open.contains_key(job)
+    }
+
+    /// How many jobs may have something to hand out, and the greatest priority among them.
+    pub fn ready(&self) -> (u32, i32) {
+        let priority = self.ready.first().map_or(0, |(Reverse(priority), ..)| *priority);
+        (self.ready.len() as u32, priority)
+    }
+
     /// The open jobs.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = Digest> {

@@ -8,12 +8,13 @@ use alloc::{
 };
 use core::cmp::Reverse;
 
-use super::{Cursor, Node, Refusal, Response};
+use super::{Cursor, Entry, Node, Refusal, Response, Ticket};
 use crate::{
     id::Digest,
     job::Job,
     merge::Merge,
     record::{Body, Kind, Names, Record},
+    routing::Held,
     schedule::Standing,
     training::{self, Training},
 };
@@ -32,6 +33,8 @@ pub(super) struct Catalogue {
     /// How many records refer to a blob.
     refs: BTreeMap<Digest, u32>,
     unreferred: Vec<Digest>,
+    /// What was deleted.
+    dead: BTreeSet<Digest>,
 }
 
 impl Catalogue {
@@ -57,6 +60,25 @@ impl Catalogue {
         }
     }
 
+    /// The things that are not part of others, deleted ones included.
+    pub(super) fn roots(&self) -> impl Iterator<Item = Digest> {
+        let is_root = |record: &Record| record.body.as_ref().and_then(parent).is_none();
+        self.records.iter().filter(move |(_, record)| is_root(record)).map(|(id, _)| *id)
+    }
+
+    /// The notes of deletions: things and lives.
+    pub(super) fn dead(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.dead.iter().filter_map(|id| Some((*id, self.records.get(id)?.life)))
+    }
+
+    /// How many bytes the blobs of a dataset have; of other things that is not known.
+    pub(super) fn bytes(&self, id: &Digest) -> u64 {
+        match self.body(id) {
+            Some(Body::Dataset(dataset)) => dataset.chunks.iter().map(|chunk| chunk.bytes).sum(),
+            Some(Body::Training(_) | Body::Job(_)) | None => 0,
+        }
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = Digest> {
         self.records.keys().copied()
     }
@@ -70,6 +92,13 @@ impl Catalogue {
         self.records.insert(id, record);
     }
 
+    /// Forgets a record.
+    pub(super) fn remove(&mut self, id: Digest) {
+        if let Some(old) = self.records.remove(&id) {
+            self.unlink(id, &old);
+        }
+    }
+
     /// Changes a record in place.
     pub(super) fn change(&mut self, id: Digest, change: impl FnOnce(&mut Record)) {
         if let Some(mut record) = self.records.remove(&id) {
@@ -81,7 +110,10 @@ impl Catalogue {
     }
 
     fn link(&mut self, id: Digest, record: &Record) {
-        let Some(body) = &record.body else { return };
+        let Some(body) = &record.body else {
+            self.dead.insert(id);
+            return;
+        };
         for blob in body.blobs() {
             *self.refs.entry(blob).or_default() += 1;
         }
@@ -92,7 +124,10 @@ impl Catalogue {
     }
 
     fn unlink(&mut self, id: Digest, record: &Record) {
-        let Some(body) = &record.body else { return };
+        let Some(body) = &record.body else {
+            self.dead.remove(&id);
+            return;
+        };
         for blob in body.blobs() {
             let left = self.refs.get_mut(&blob).expect("every reference was counted");
             *left -= 1;
@@ -117,7 +152,7 @@ impl Catalogue {
     pub(super) fn indices(&self) -> [impl PartialEq + core::fmt::Debug + use<>; 2] {
         let mut anew = Self::default();
         self.records.iter().for_each(|(id, record)| anew.put(*id, record.clone()));
-        [self, &anew].map(|it| (it.refs.clone(), it.children.clone(), it.listed.clone()))
+        [self, &anew].map(|it| (it.refs.clone(), it.children.clone(), it.listed.clone(), it.dead.clone()))
     }
 
     pub(super) fn refers_to(&self, blob: &Digest) -> bool {
@@ -163,21 +198,14 @@ impl Catalogue {
         }
     }
 
-    /// What of this kind a text names: the thing that was given this name last, or whose id begins so.
-    pub(super) fn find(&self, kind: Kind, text: &str) -> Response {
+    /// What of this kind a text may name: things that were given this name, and when, and those whose id begins so.
+    pub(super) fn find(&self, kind: Kind, text: &str) -> Vec<(Digest, Option<u64>)> {
         let things = self.of_kind(kind);
         let named =
-            things.iter().filter_map(|(created, id, name)| Some((name.get(text)?.max(*created), *id)));
-        if let Some((_, id)) = named.max() {
-            return Response::Found(id);
-        }
+            things.iter().filter_map(|(created, id, name)| Some((*id, Some(name.get(text)?.max(*created)))));
         let begins = |id: &Digest| !text.is_empty() && id.to_string().starts_with(text);
-        let by_id: Vec<Digest> = things.iter().map(|(_, id, _)| *id).filter(begins).collect();
-        match by_id.as_slice() {
-            [id] => Response::Found(*id),
-            [] => Response::Refused(Refusal::NotFound { what: kind.name().into(), text: text.into() }),
-            _ => Response::Refused(Refusal::Ambiguous { text: text.into(), count: by_id.len() }),
-        }
+        let by_id = things.iter().map(|(_, id, _)| *id).filter(begins).map(|id| (id, None));
+        named.chain(by_id).collect()
     }
 
     /// Everything of a kind, newest first.
@@ -250,11 +278,11 @@ fn as_asked(body: Body) -> Body {
 
 /// The requests about records.
 impl Node {
-    pub(super) fn create(&mut self, body: Body, name: Option<String>, time_ms: u64) -> Response {
+    pub(super) fn create(&mut self, ticket: Ticket, body: Body, name: Option<String>, time_ms: u64) {
         let body = as_asked(body);
         let id = body.id();
         if let Some(refusal) = self.lacks(&body) {
-            return Response::Refused(refusal);
+            return self.answer(ticket, Response::Refused(refusal));
         }
         let old = self.catalogue.get(&id);
         let new = old.is_none_or(|old| old.body.is_none());
@@ -272,7 +300,7 @@ impl Node {
             None => record,
         };
         if merged.names.0.len() > MAX_NAMES {
-            return Response::Refused(Refusal::TooManyNames);
+            return self.answer(ticket, Response::Refused(Refusal::TooManyNames));
         }
         if let Some(Body::Training(training)) = &mut merged.body
             && training.is_cancelled()
@@ -283,15 +311,16 @@ impl Node {
             self.catalogue.put(id, merged);
             self.changed(id);
         }
-        Response::Created { id, new, replicas: 1 }
+        self.await_copies(ticket, Response::Created { id, new, replicas: 1 }, id);
     }
 
     /// What must be there before this can be worked on, and is not: it may just have been deleted.
     fn lacks(&self, body: &Body) -> Option<Refusal> {
         let missing = |what: &str, id: &Digest| Refusal::NotFound { what: what.into(), text: id.to_string() };
         let dataset = |id: &Digest| {
-            let there = matches!(self.catalogue.body(id), Some(Body::Dataset(_)));
-            (!there).then(|| missing(Kind::Dataset.name(), id))
+            let here = matches!(self.catalogue.body(id), Some(Body::Dataset(_)));
+            let there = self.routing.holders(id).iter().any(|(_, held)| *held == Held::Alive);
+            (!here && (!there || self.catalogue.get(id).is_some())).then(|| missing(Kind::Dataset.name(), id))
         };
         match body {
             Body::Dataset(_) => None,
@@ -300,7 +329,8 @@ impl Node {
                 let parent = job.spec.parent.filter(|parent| self.catalogue.training(parent).is_none());
                 let parent = parent.map(|parent| missing(Kind::Training.name(), &parent));
                 let inputs = job.spec.work.blobs();
-                let input = inputs.iter().find(|blob| !self.catalogue.refers_to(blob));
+                // A model of another node is known by its bytes alone, which have come along.
+                let input = inputs.iter().find(|blob| self.is_alone() && !self.catalogue.refers_to(blob));
                 let model = input.map(|blob| missing(Kind::Model.name(), blob));
                 parent.or(model).or_else(|| dataset(&job.spec.work.dataset()))
             }
@@ -318,41 +348,45 @@ impl Node {
         let page: Vec<_> = rest.by_ref().take(limit.max(1)).map(|(created, id, _)| (created, id)).collect();
         let more = rest.next().is_some();
         let next = page.last().filter(|_| more).map(|&(created_ms, id)| Cursor { created_ms, id });
-        Response::Page { entries: page.into_iter().filter_map(|(_, id)| self.entry(id)).collect(), next }
+        let entry = |(created_ms, id)| Some(Entry { created_ms, ..self.entry(id)? });
+        Response::Page { entries: page.into_iter().filter_map(entry).collect(), next }
     }
 
-    pub(super) fn cancel(&mut self, id: Digest) -> Response {
-        match self.catalogue.body(&id) {
-            Some(Body::Training(training)) if training.is_cancelled() => return Response::Done,
-            Some(Body::Training(_)) if self.is_unfinished(id) => {}
-            Some(_) => return Response::Refused(Refusal::NotCancellable),
-            None => {
-                return Response::Refused(Refusal::NotFound {
-                    what: "training".into(),
-                    text: id.to_string(),
+    pub(super) fn cancel(&mut self, ticket: Ticket, id: Digest) {
+        let refusal = match self.catalogue.body(&id) {
+            Some(Body::Training(training)) if training.is_cancelled() => None,
+            Some(Body::Training(_)) if self.is_unfinished(id) => {
+                self.catalogue.change(id, |record| {
+                    if let Some(Body::Training(training)) = &mut record.body {
+                        training.stops += 1;
+                    }
                 });
+                self.changed(id);
+                None
             }
+            Some(_) => Some(Refusal::NotCancellable),
+            None => Some(Refusal::NotFound { what: "training".into(), text: id.to_string() }),
+        };
+        match refusal {
+            Some(refusal) => self.answer(ticket, Response::Refused(refusal)),
+            None => self.await_copies(ticket, Response::Done, id),
         }
-        self.catalogue.change(id, |record| {
-            if let Some(Body::Training(training)) = &mut record.body {
-                training.stops += 1;
-            }
-        });
-        self.changed(id);
-        Response::Done
     }
 
-    pub(super) fn delete(&mut self, id: Digest) -> Response {
+    pub(super) fn delete(&mut self, ticket: Ticket, id: Digest) {
         let Some(body) = self.catalogue.body(&id) else {
             return match self.catalogue.get(&id) {
                 // Deleting twice is deleting once: the first answer may have been lost.
-                Some(_) => Response::Done,
-                None => Response::Refused(Refusal::NotFound { what: "record".into(), text: id.to_string() }),
+                Some(_) => self.await_copies(ticket, Response::Done, id),
+                None => {
+                    let refusal = Refusal::NotFound { what: "record".into(), text: id.to_string() };
+                    self.answer(ticket, Response::Refused(refusal));
+                }
             };
         };
         let root = self.catalogue.root(id);
         if root != id && self.catalogue.training(&root).is_some() {
-            return Response::Refused(Refusal::InUse { by: self.title(root) });
+            return self.answer(ticket, Response::Refused(Refusal::InUse { by: self.title(root) }));
         }
         let needs: Vec<Digest> = match body {
             Body::Dataset(_) => alloc::vec![id],
@@ -363,19 +397,22 @@ impl Node {
             }
             Body::Job(_) => Vec::new(),
         };
-        if let Some(by) = self.user_of(id, &needs) {
-            return Response::Refused(Refusal::InUse { by });
+        self.delete_unless_used(ticket, id, needs);
+    }
+
+    /// Deletes what nothing uses.
+    pub(super) fn delete_now(&mut self, ticket: Ticket, id: Digest) {
+        if self.catalogue.body(&id).is_some() {
+            self.drop_children(id);
+            self.close(id);
+            self.catalogue.change(id, Record::delete);
+            self.note(id, None);
         }
-        for member in self.catalogue.family(id) {
-            self.catalogue.change(member, Record::delete);
-            self.close(member);
-            self.dirty.insert(member);
-        }
-        Response::Done
+        self.await_copies(ticket, Response::Done, id);
     }
 
     /// Something unfinished, outside the family of `id`, that needs one of these.
-    fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
+    pub(super) fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
         self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
             let used = match self.catalogue.body(&user)? {
                 Body::Dataset(_) => return None,

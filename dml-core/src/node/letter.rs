@@ -4,17 +4,18 @@ use alloc::{boxed::Box, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Request, Response, Ticket};
+use super::{LeaseSeen, Request, Response, Ticket};
 use crate::{
     consistency::Summary,
     id::{self, Digest},
+    lease::Lease,
     member::NodeId,
     record::{Body, Record},
     routing::{Change, Version},
 };
 
 /// The version of the format of letters that this code writes.
-pub const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// A message with what tells it from those of other lives of its sender and its receiver: those are not heard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct Letter {
     pub generation: u32,
     /// The life of the receiver that it is meant for.
     pub to: u32,
+    /// All copies that the sender numbered lower are settled: what still arrives of them is not heard.
+    pub floor: u64,
     /// What is said.
     pub message: Message,
 }
@@ -43,6 +46,7 @@ impl Letter {
             }
             Message::Answer { .. } | Message::Withdraw { .. } | Message::Offer(_) => Vec::new(),
             Message::Row { .. } | Message::RowWanted { .. } | Message::Copied { .. } => Vec::new(),
+            Message::Handover { .. } => Vec::new(),
             Message::Compare { .. } | Message::Differ { .. } | Message::Want { .. } => Vec::new(),
             Message::MayBury { .. } | Message::Buriable { .. } | Message::Bury { .. } => Vec::new(),
         }
@@ -82,7 +86,7 @@ pub enum Message {
         version: Version,
         /// The version that the receiver must have.
         since: Option<Version>,
-        /// Whether it is the last part of what the receiver lacks.
+        /// What has changed.
         changes: Vec<Change>,
     },
     /// The receiver is to send what has changed of its row since this version.
@@ -94,8 +98,6 @@ pub enum Message {
     Copy {
         /// Names the letter in [`Message::Copied`].
         batch: u64,
-        /// All batches before this one are settled: what still arrives of them is not heard.
-        floor: u64,
         /// The records, by the thing that they are part of.
         families: Vec<Family>,
     },
@@ -104,19 +106,24 @@ pub enum Message {
         /// Which.
         batch: u64,
     },
+    /// The sender does not own this any more and the receiver does: these are the leases on it.
+    Handover {
+        /// The thing.
+        root: Digest,
+        /// Who holds what.
+        leases: Vec<(Lease, LeaseSeen)>,
+    },
     /// The owner's summary of what it believes both hold.
     Compare {
         /// By the first byte of the ids.
         summary: Summary,
     },
-    /// What the receiver of a [`Message::Compare`] or the owner has in those parts where the summaries differ.
+    /// What a replica has in those parts where its summary differs from the owner's.
     Differ {
         /// The parts.
         parts: Vec<u8>,
-        /// Root and digest of the family.
+        /// Root and digest of each family.
         held: Vec<(Digest, Digest)>,
-        /// Whether the receiver is the owner, and answers.
-        to_owner: bool,
     },
     /// The receiver is to send all records of these.
     Want {

@@ -119,6 +119,8 @@ pub enum Request {
     Claim(Claim),
     /// Renew leases.
     Renew {
+        /// The worker that holds them.
+        worker: String,
         /// Those that the worker holds.
         leases: Vec<Lease>,
     },
@@ -163,16 +165,6 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether it may change records, so that its answer means that they are durable.
-    pub(super) fn changes_records(&self) -> bool {
-        match self {
-            Self::Create { .. } | Self::Cancel { .. } | Self::Delete { .. } | Self::Report { .. } => true,
-            Self::Find { .. } | Self::List { .. } | Self::Watch { .. } | Self::Workers => false,
-            Self::Claim(_) | Self::Renew { .. } | Self::Leave { .. } => false,
-            Self::Locate { .. } | Self::Route { .. } | Self::Users { .. } | Self::Leases { .. } => false,
-        }
-    }
-
     /// The blobs that must be where the request is answered, before it is.
     pub fn blobs(&self) -> Vec<Digest> {
         match self {
@@ -202,6 +194,8 @@ pub struct Claim {
     pub have: Vec<Digest>,
     /// How long to wait for work.
     pub wait_ms: u64,
+    /// Where it serves users; there it is asked whether it is alive.
+    pub address: Option<core::net::SocketAddr>,
 }
 
 /// What came of a piece of work.
@@ -259,6 +253,8 @@ pub struct WorkerSeen {
     pub leases: u32,
     /// How long ago it was last heard of.
     pub age_ms: u64,
+    /// Where it serves users, if it has said so.
+    pub address: Option<core::net::SocketAddr>,
 }
 
 /// One entry of a list or of a watch.
@@ -266,6 +262,8 @@ pub struct WorkerSeen {
 pub struct Entry {
     /// Its id.
     pub id: Digest,
+    /// When it was created, or the training that it is a model of: milliseconds since 1970.
+    pub created_ms: u64,
     /// What is stored under it.
     pub record: Record,
     /// How many pieces of it workers are busy with.
@@ -307,6 +305,8 @@ pub enum Response {
     Lost(Vec<Lease>),
     /// Workers.
     Workers(Vec<WorkerSeen>),
+    /// What a text may mean: ids, and when they were given it as a name; none where it is the beginning of the id.
+    Matches(Vec<(Digest, Option<u64>)>),
     /// Where something is.
     Route(Route),
     /// What uses it, if anything does.
@@ -452,7 +452,7 @@ impl Default for Settings {
             replication: 3,
             write_copies: None,
             patience: Duration::from_secs(2),
-            copy_patience: Duration::from_secs(20),
+            copy_patience: Duration::from_secs(10),
             sweep: Duration::from_secs(1),
             bury_after: Duration::from_secs(24 * 3600),
         }

@@ -4,9 +4,14 @@
 //! Records are all in memory, and on disk as the shell is told to persist them. A change is acknowledged when it is
 //! durable. Blobs are the shell's: the brain knows only which are referred to.
 
+mod asks;
 mod catalogue;
+mod copies;
 mod letter;
 mod message;
+mod owned;
+mod peers;
+mod sweep;
 mod work;
 
 use alloc::{
@@ -26,12 +31,19 @@ pub use message::{
 use crate::{
     id::Digest,
     lease::Leases,
-    member::Member,
+    member::{Member, NodeId},
     record::{Body, Record},
+    rng,
+    routing::{Held, OwnRow, Routing},
     schedule::Shares,
     training,
 };
+use asks::Asks;
 use catalogue::Catalogue;
+use copies::Awaiting;
+use owned::Handover;
+use peers::Peer;
+use sweep::Sweep;
 
 /// A request that waits for something to happen.
 struct Waiting<T> {
@@ -39,15 +51,29 @@ struct Waiting<T> {
     until: Duration,
 }
 
+/// A claim that waits for work.
+struct WaitingClaim {
+    what: Claim,
+    until: Duration,
+    /// Whether another node has been asked for it.
+    asking: bool,
+}
+
 /// A worker, as it was last heard of.
 struct Seen {
     at: Duration,
     capacity: u32,
+    address: Option<core::net::SocketAddr>,
 }
 
 /// The brain of a db node.
 pub struct Node {
     settings: Settings,
+    me: Member,
+    /// The time of the event at hand.
+    now: Duration,
+    /// What is to be done about it.
+    out: Vec<Effect>,
     catalogue: Catalogue,
     leases: Leases,
     shares: Shares,
@@ -58,7 +84,7 @@ pub struct Node {
     /// The version of what was not changed since the node started: above all versions of its earlier lives.
     first_version: u64,
     changes: u64,
-    claims: BTreeMap<Ticket, Waiting<Claim>>,
+    claims: BTreeMap<Ticket, WaitingClaim>,
     watches: BTreeMap<Ticket, Waiting<(Digest, u64)>>,
     writes: u64,
     /// What follows when a write is durable; those that are on their way.
@@ -67,6 +93,27 @@ pub struct Node {
     dirty: BTreeSet<Digest>,
     /// Blobs without a reference, and when they go.
     doomed: Doomed,
+    /// The other db nodes, and who holds what.
+    peers: BTreeMap<NodeId, Peer>,
+    row: OwnRow,
+    routing: Routing,
+    /// The things on which this node hands out work.
+    owned: BTreeSet<Digest>,
+    handovers: BTreeMap<Digest, Handover>,
+    asks: Asks,
+    /// What has changed by the event at hand and is to be told to the other holders.
+    news: BTreeMap<Digest, Option<Record>>,
+    /// Writes that wait for copies.
+    awaiting: Vec<Awaiting>,
+    /// Things whose holders have changed; those that may lack copies; and where copies are going.
+    unchecked: BTreeSet<Digest>,
+    lacking: BTreeSet<Digest>,
+    planned: BTreeMap<Digest, BTreeMap<NodeId, Duration>>,
+    sweep: Sweep,
+    /// How much this node gave of its work: see `work.rs`.
+    turn: u64,
+    /// How often two copies contradicted each other.
+    divergences: u64,
 }
 
 /// What waits for a write.
@@ -75,6 +122,10 @@ struct Unwritten {
     answers: Vec<(Ticket, Response)>,
     /// The blobs to which the records written before still refer.
     unreferred: BTreeSet<Digest>,
+    /// What this node holds then.
+    held: BTreeMap<Digest, Held>,
+    /// The copies that are durable then, and whose they are.
+    copied: Vec<(NodeId, u64)>,
 }
 
 /// When blobs go, by blob and by time.
@@ -108,79 +159,97 @@ impl Node {
     /// The node `me` that holds these records. Its generation counts its starts, so that leases and letters of an earlier
     /// life are told from those of this one.
     pub fn new(settings: Settings, me: Member, records: impl IntoIterator<Item = (Digest, Record)>) -> Self {
-        let generation = me.generation;
+        // Numbers of other nodes and other lives differ, but for rare chance, which does no harm.
+        let first = (rng::mix(me.id.number()) << 48) | (u64::from(me.generation & 0xffff) << 32);
         let mut node = Self {
-            leases: Leases::new(settings.lease, u64::from(generation) << 32),
+            leases: Leases::new(settings.lease, first),
             settings,
+            now: Duration::ZERO,
+            out: Vec::new(),
             catalogue: Catalogue::default(),
             shares: Shares::default(),
             workers: BTreeMap::new(),
             versions: BTreeMap::new(),
-            first_version: (u64::from(generation) << 32) + 1,
-            changes: (u64::from(generation) << 32) + 1,
+            first_version: first + 1,
+            changes: first + 1,
             claims: BTreeMap::new(),
             watches: BTreeMap::new(),
             writes: 0,
             unwritten: BTreeMap::new(),
             dirty: BTreeSet::new(),
             doomed: Doomed::default(),
+            peers: BTreeMap::new(),
+            row: OwnRow::new(me.generation),
+            routing: Routing::default(),
+            owned: BTreeSet::new(),
+            handovers: BTreeMap::new(),
+            asks: Asks::default(),
+            news: BTreeMap::new(),
+            awaiting: Vec::new(),
+            unchecked: BTreeSet::new(),
+            lacking: BTreeSet::new(),
+            planned: BTreeMap::new(),
+            sweep: Sweep::default(),
+            turn: 0,
+            divergences: 0,
+            me,
         };
         for (id, record) in records {
             node.catalogue.put(id, record);
         }
-        let roots: BTreeSet<Digest> = node.catalogue.ids().map(|id| node.catalogue.root(id)).collect();
-        roots.into_iter().for_each(|root| node.follow(root));
+        let roots: Vec<Digest> = node.catalogue.roots().collect();
+        for root in roots {
+            let is_alive = node.catalogue.body(&root).is_some();
+            node.hold(root, if is_alive { Held::Alive } else { Held::Dead });
+            node.check_owner(root);
+        }
         node
     }
 
     /// Takes an event in; says what is to be done.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        self.now = now;
         match event {
-            Event::Request { ticket, request, time_ms } => {
-                let changes = request.changes_records();
-                if let Some(response) = self.request(now, ticket, request, time_ms) {
-                    // What is answered is durable: also what an earlier request has changed, on which this one relies.
-                    let last = self.unwritten.keys().next_back().copied().filter(|_| changes);
-                    match if self.dirty.is_empty() { last } else { Some(self.writes + 1) } {
-                        Some(write) => {
-                            self.unwritten.entry(write).or_default().answers.push((ticket, response))
-                        }
-                        None => effects.push(Effect::Reply(ticket, response)),
-                    }
-                }
-            }
-            Event::Gone(ticket) => {
-                self.claims.remove(&ticket);
-                self.watches.remove(&ticket);
-            }
-            Event::Persisted(write) => {
-                // Writes become durable in order.
-                let later = self.unwritten.split_off(&(write + 1));
-                for written in core::mem::replace(&mut self.unwritten, later).into_values() {
-                    let replies = written.answers.into_iter();
-                    effects.extend(replies.map(|(ticket, response)| Effect::Reply(ticket, response)));
-                    for blob in written.unreferred {
-                        self.doomed.insert(blob, now + self.settings.blob_grace);
-                    }
-                }
-            }
-            Event::Letter(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => {}
+            Event::Request { ticket, request, time_ms } => self.request(ticket, request, time_ms),
+            Event::Gone(ticket) => self.gone(ticket),
+            Event::Persisted(write) => self.persisted(write),
+            Event::Letter(letter) => self.read(letter),
+            Event::Active(member) => self.joined(member),
+            Event::Inactive(id) => self.parted(id),
+            Event::Tick => {}
         }
         self.expire(now);
-        let changed = self.persist(&mut effects);
-        self.hand_out(now, &mut effects);
-        self.tell_watchers(now, changed, &mut effects);
-        self.discard(now, &mut effects);
-        effects
+        self.expire_asks();
+        self.expire_copies();
+        self.expire_handovers();
+        self.sweep();
+        self.check_some();
+        self.spread(None);
+        let changed = self.persist();
+        self.acknowledge();
+        self.hand_out();
+        self.offer_work();
+        self.tell_row();
+        self.send_copies();
+        self.tell_watchers(changed);
+        self.discard();
+        core::mem::take(&mut self.out)
     }
 
     /// When [`Event::Tick`] is wanted; none while there is nothing to wait for.
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        let claims = self.claims.values().map(|waiting| waiting.until);
+        let claims = self.claims.values().filter(|waiting| !waiting.asking).map(|waiting| waiting.until);
         let watches = self.watches.values().map(|waiting| waiting.until);
         let waits = claims.chain(watches).chain(self.doomed.next()).chain(self.leases.deadline());
-        waits.min().map(|at| at.max(now))
+        let waits = waits.chain(self.asks_deadline()).chain(self.copies_deadline());
+        let waits = waits.chain(self.handovers_deadline()).chain(self.sweep_deadline());
+        let unchecked = (!self.unchecked.is_empty()).then_some(now + Duration::from_millis(1));
+        waits.chain(unchecked).min().map(|at| at.max(now))
+    }
+
+    /// How often two copies contradicted each other: an alarm, for it means corruption, or a unit that is no function.
+    pub fn divergences(&self) -> u64 {
+        self.divergences
     }
 
     /// The record under an id, deleted ones included.
@@ -193,86 +262,138 @@ impl Node {
         self.catalogue.refers_to(blob)
     }
 
-    fn request(&mut self, now: Duration, ticket: Ticket, request: Request, time_ms: u64) -> Option<Response> {
+    /// Does what is asked, here.
+    fn serve(&mut self, ticket: Ticket, request: Request, time_ms: u64) {
+        let now = self.now;
         let wait = |ms| now + Duration::from_millis(ms).min(self.settings.max_wait);
-        Some(match request {
-            Request::Create { body, name } => self.create(body, name, time_ms),
-            Request::Find { kind, text } => self.catalogue.find(kind, &text),
-            Request::List { kind, after, limit } => self.list(kind, after, limit),
+        let response = match request {
+            Request::Create { body, name } => return self.create(ticket, body, name, time_ms),
+            Request::Cancel { id } => return self.cancel(ticket, id),
+            Request::Delete { id } => return self.delete(ticket, id),
             Request::Watch { id, seen, wait_ms } => {
                 let until = wait(wait_ms);
                 match self.family(id, seen) {
                     None if until > now => {
                         self.watches.insert(ticket, Waiting { what: (id, seen), until });
-                        return None;
+                        return;
                     }
                     None => self.family(id, 0).expect("any family is newer than none"),
                     Some(response) => response,
                 }
             }
-            Request::Cancel { id } => self.cancel(id),
-            Request::Delete { id } => self.delete(id),
             Request::Claim(claim) => {
                 let until = wait(claim.wait_ms);
-                self.workers.insert(claim.worker.clone(), Seen { at: now, capacity: claim.capacity });
-                self.claims.insert(ticket, Waiting { what: claim, until });
-                return None;
-            }
-            Request::Renew { leases } => {
-                leases.iter().for_each(|lease| self.heard(now, lease));
-                let lost = leases.into_iter().filter(|lease| !self.leases.renew(now, lease)).collect();
-                Response::Lost(lost)
+                let seen = Seen { at: now, capacity: claim.capacity, address: claim.address };
+                self.workers.insert(claim.worker.clone(), seen);
+                self.claims.insert(ticket, WaitingClaim { what: claim, until, asking: false });
+                return;
             }
             Request::Report { lease, outcome } => {
                 self.heard(now, &lease);
-                self.report(now, lease, outcome)
+                let response = self.report(now, lease, outcome);
+                return self.answer_durable(ticket, response);
             }
-            Request::Locate { .. }
-            | Request::Route { .. }
-            | Request::Users { .. }
-            | Request::Leases { .. } => Response::Done,
-            Request::Leave { worker, .. } => {
-                self.leave(now, &worker);
-                Response::Done
-            }
-            Request::Workers => self.list_workers(now),
-        })
+            Request::Leases { id } => self.list_leases(id),
+            // These never come this far: they are answered by many nodes, or from the table.
+            Request::Renew { .. } | Request::Leave { .. } | Request::Route { .. } => Response::Done,
+            Request::Find { .. } | Request::List { .. } | Request::Workers => Response::Done,
+            Request::Locate { .. } | Request::Users { .. } => Response::Done,
+        };
+        self.answer(ticket, response);
     }
 
-    fn list_workers(&self, now: Duration) -> Response {
-        let seen = self.workers.iter().map(|(worker, seen)| WorkerSeen {
-            worker: worker.clone(),
-            capacity: seen.capacity,
-            leases: self.leases.held_by(worker),
-            age_ms: now.saturating_sub(seen.at).as_millis() as u64,
-        });
-        Response::Workers(seen.collect())
+    /// Answers as soon as all that was changed until now is durable here: also what an earlier request has changed, on
+    /// which this one relies.
+    fn answer_durable(&mut self, ticket: Ticket, response: Response) {
+        let last = self.unwritten.keys().next_back().copied();
+        match if self.dirty.is_empty() { last } else { Some(self.writes + 1) } {
+            Some(write) => self.unwritten.entry(write).or_default().answers.push((ticket, response)),
+            None => self.answer(ticket, response),
+        }
+    }
+
+    /// A write is durable, and so are those before it.
+    fn persisted(&mut self, write: u64) {
+        let later = self.unwritten.split_off(&(write + 1));
+        for written in core::mem::replace(&mut self.unwritten, later).into_values() {
+            for (root, held) in written.held {
+                self.hold(root, held);
+            }
+            for (ticket, response) in written.answers {
+                self.answer(ticket, response);
+            }
+            for (node, batch) in written.copied {
+                self.send(node, Message::Copied { batch });
+            }
+            for blob in written.unreferred {
+                self.doomed.insert(blob, self.now + self.settings.blob_grace);
+            }
+        }
+    }
+
+    fn list_workers(&self) -> Response {
+        let leases = self.leases.workers();
+        let mut all: BTreeMap<&str, WorkerSeen> = BTreeMap::new();
+        for (worker, seen) in &self.workers {
+            all.insert(
+                worker,
+                WorkerSeen {
+                    worker: worker.clone(),
+                    capacity: seen.capacity,
+                    leases: 0,
+                    age_ms: self.now.saturating_sub(seen.at).as_millis() as u64,
+                    address: seen.address,
+                },
+            );
+        }
+        for (worker, count) in leases {
+            let unseen = || WorkerSeen {
+                worker: worker.into(),
+                capacity: 0,
+                leases: 0,
+                age_ms: u64::MAX,
+                address: None,
+            };
+            all.entry(worker).or_insert_with(unseen).leases = count;
+        }
+        Response::Workers(all.into_values().collect())
     }
 
     /// Writes down what the event has changed. Says whether that was anything.
-    fn persist(&mut self, effects: &mut Vec<Effect>) -> bool {
+    fn persist(&mut self) -> bool {
         if self.dirty.is_empty() {
             return false;
         }
         self.writes += 1;
         self.changes += 1;
-        let mut records = Vec::new();
+        let (mut records, mut held) = (Vec::new(), BTreeMap::new());
         for id in core::mem::take(&mut self.dirty) {
-            let Some(record) = self.catalogue.get(&id) else { continue };
-            match record.body {
-                Some(_) => self.versions.insert(self.catalogue.root(id), self.changes),
-                None => self.versions.remove(&id),
+            let root = self.catalogue.root(id);
+            self.stir(&root);
+            let state = match self.catalogue.get(&root).map(|record| record.body.is_some()) {
+                Some(true) => Held::Alive,
+                Some(false) => Held::Dead,
+                None => Held::Gone,
             };
-            records.push((id, Some(record.clone())));
+            held.insert(root, state);
+            match state {
+                Held::Alive => self.versions.insert(root, self.changes),
+                Held::Dead | Held::Gone => self.versions.remove(&root),
+            };
+            records.push((id, self.catalogue.get(&id).cloned()));
         }
-        effects.push(Effect::Persist { write: self.writes, records });
-        self.unwritten.entry(self.writes).or_default().unreferred = self.catalogue.take_unreferred();
+        self.out.push(Effect::Persist { write: self.writes, records });
+        let unwritten = self.unwritten.entry(self.writes).or_default();
+        (unwritten.unreferred, unwritten.held) = (self.catalogue.take_unreferred(), held);
         true
     }
 
     /// Everything that follows from a record: what is missing below it, and which jobs are open.
     fn follow(&mut self, id: Digest) {
         let root = self.catalogue.root(id);
+        if !self.owned.contains(&root) {
+            return;
+        }
         self.reconcile(root);
         let wanted = self.catalogue.wanted(root);
         for member in self.catalogue.family(root) {
@@ -291,54 +412,40 @@ impl Node {
         for spec in training::reconcile(&training.spec, |job| self.catalogue.job(job)) {
             let record = Record::new(Body::Job(crate::job::Job::new(spec)));
             let child = record.body.as_ref().expect("it was made with a body").id();
-            // Under a training that was deleted and made again, the children of its earlier life are tombstones.
-            let life = self.catalogue.get(&child).map_or(1, |old| old.life + 1);
-            self.catalogue.put(child, Record { life, ..record });
-            self.dirty.insert(child);
+            self.catalogue.put(child, record);
+            self.note(child, None);
         }
     }
 
-    /// A change of `id` is to be written down; all that follows from it is done.
+    /// A change of `id` is to be written down and told; all that follows from it is done.
     fn changed(&mut self, id: Digest) {
-        self.dirty.insert(id);
-        self.follow(id);
-    }
-
-    /// Answers the claims for which there is work, in the order in which they came, and those that waited long enough.
-    fn hand_out(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let mut claims = core::mem::take(&mut self.claims);
-        claims.retain(|ticket, Waiting { what, until }| {
-            let work = self.assign(now, what);
-            let over = !work.is_empty() || *until <= now;
-            if over {
-                effects.push(Effect::Reply(*ticket, Response::Work(work)));
-            }
-            !over
-        });
-        self.claims = claims;
+        let root = self.catalogue.root(id);
+        self.note(id, None);
+        self.unchecked.insert(root);
+        if self.owned.contains(&root) { self.follow(root) } else { self.check_owner(root) }
     }
 
     /// Answers those who watch what has changed, and those who waited long enough.
-    fn tell_watchers(&mut self, now: Duration, changed: bool, effects: &mut Vec<Effect>) {
-        let watches = self.watches.iter().filter(|(_, watch)| changed || watch.until <= now);
+    fn tell_watchers(&mut self, changed: bool) {
+        let watches = self.watches.iter().filter(|(_, watch)| changed || watch.until <= self.now);
         let due = watches.filter_map(|(ticket, Waiting { what: (id, seen), until })| {
-            let seen = if *until <= now { 0 } else { *seen };
+            let seen = if *until <= self.now { 0 } else { *seen };
             Some((*ticket, self.family(*id, seen)?))
         });
         for (ticket, response) in due.collect::<Vec<_>>() {
             self.watches.remove(&ticket);
-            effects.push(Effect::Reply(ticket, response));
+            self.answer(ticket, response);
         }
     }
 
-    fn discard(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let due = core::iter::from_fn(|| self.doomed.pop_due(now));
+    fn discard(&mut self) {
+        let due = core::iter::from_fn(|| self.doomed.pop_due(self.now));
         let is_written =
             |blob: &Digest| !self.unwritten.values().any(|write| write.unreferred.contains(blob));
         let gone = due.filter(|blob| !self.catalogue.refers_to(blob) && is_written(blob));
         let gone: Vec<Digest> = gone.collect();
         if !gone.is_empty() {
-            effects.push(Effect::Discard(gone));
+            self.out.push(Effect::Discard(gone));
         }
     }
 
@@ -361,7 +468,7 @@ impl Node {
 
     fn entry(&self, id: Digest) -> Option<Entry> {
         let record = self.catalogue.get(&id)?.clone();
-        Some(Entry { id, record, leased: self.leases.count(id) })
+        Some(Entry { id, created_ms: record.names.since(), record, leased: self.leases.count(id) })
     }
 }
 

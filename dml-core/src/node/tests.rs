@@ -25,6 +25,11 @@ struct Bench {
     tickets: Ticket,
 }
 
+fn me(generation: u32) -> Member {
+    let address = core::net::SocketAddr::from(([10, 0, 0, 1], 7301));
+    Member { id: NodeId::new(1), address, generation }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Bench {
@@ -33,7 +38,7 @@ impl Bench {
     }
 
     fn with(records: impl IntoIterator<Item = (Digest, Record)>) -> Self {
-        Self { node: Node::new(Settings::default(), 1, records), now: SECOND, tickets: 0 }
+        Self { node: Node::new(Settings::default(), me(1), records), now: SECOND, tickets: 0 }
     }
 
     /// Gives the ticket and the effects.
@@ -61,7 +66,7 @@ impl Bench {
         effects.extend(self.written());
         let answer = |effect| match effect {
             Effect::Reply(ticket, response) => Some((ticket, response)),
-            Effect::Persist { .. } | Effect::Discard(_) => None,
+            Effect::Persist { .. } | Effect::Discard(_) | Effect::Send { .. } => None,
         };
         effects.into_iter().filter_map(answer).collect()
     }
@@ -129,7 +134,7 @@ fn check(node: &Node) {
 }
 
 fn claim(worker: &str, slots: u32, wait_ms: u64) -> Request {
-    Request::Claim(Claim { worker: worker.into(), slots, capacity: 4, have: Vec::new(), wait_ms })
+    Request::Claim(Claim { worker: worker.into(), slots, capacity: 4, have: Vec::new(), wait_ms, address: None })
 }
 
 fn watch(id: Digest, seen: u64) -> Request {

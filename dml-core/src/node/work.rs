@@ -6,18 +6,143 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 
-use super::{Assignment, Claim, Node, Outcome, Refusal, Response};
+use super::{Assignment, Claim, Message, Node, Offer, Outcome, Refusal, Response, Ticket, WaitingClaim};
 use crate::{
     id::Digest,
     job::{Job, Progress},
     lease::{Lease, MAX_LOST, Piece, Slot},
+    member::NodeId,
     merge::Merge,
-    record::Body,
+    record::{Body, Record},
 };
 
+/// Where work comes from.
+enum Source {
+    Here,
+    Node(NodeId),
+}
+
+/// What one piece costs a source with one job; with more jobs it costs less, so that each job gets the same share
+/// (stride scheduling: Waldspurger, Weihl 1995).
+const STRIDE: u64 = 1 << 20;
+
 impl Node {
+    /// Answers the claims for which there is work, in the order in which they came, and those that waited long enough.
+    pub(super) fn hand_out(&mut self) {
+        let tickets: Vec<Ticket> = self.claims.keys().copied().collect();
+        tickets.into_iter().for_each(|ticket| self.serve_claim(ticket));
+    }
+
+    fn serve_claim(&mut self, ticket: Ticket) {
+        while let Some(waiting) = self.claims.get_mut(&ticket).filter(|waiting| !waiting.asking) {
+            let (claim, until) = (waiting.what.clone(), waiting.until);
+            let source = if claim.slots == 0 { None } else { self.next_source(self.foreign(ticket)) };
+            match source {
+                Some(Source::Here) => {
+                    let (jobs, _) = self.shares.ready();
+                    let work = self.assign(self.now, &claim);
+                    if !work.is_empty() {
+                        self.turn += work.len() as u64 * STRIDE / u64::from(jobs.max(1));
+                        self.claims.remove(&ticket);
+                        self.answer(ticket, Response::Work(work));
+                    }
+                }
+                Some(Source::Node(id)) => {
+                    waiting_of(&mut self.claims, ticket).asking = true;
+                    self.ask_for_work(id, claim, ticket);
+                }
+                None if until <= self.now => {
+                    self.claims.remove(&ticket);
+                    if let Some(peer) = self.foreign(ticket).and_then(|id| self.peers.get_mut(&id)) {
+                        peer.offered = Offer::default();
+                    }
+                    self.answer(ticket, Response::Work(Vec::new()));
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Whose turn it is to give work: the greatest priority first, then who gave least for what it has.
+    fn next_source(&self, foreign: Option<NodeId>) -> Option<Source> {
+        let (jobs, priority) = self.shares.ready();
+        let here = (jobs > 0).then_some(((Reverse(priority), self.turn, self.me.place()), Source::Here));
+        let others =
+            self.peers.iter().filter(|(_, peer)| foreign.is_none() && peer.active && peer.offer.jobs > 0);
+        let others = others.map(|(id, peer)| {
+            ((Reverse(peer.offer.priority), peer.turn, peer.member.place()), Source::Node(*id))
+        });
+        here.into_iter().chain(others).min_by_key(|(turn, _)| *turn).map(|(_, source)| source)
+    }
+
+    /// Another node says what it has to hand out.
+    pub(super) fn offered(&mut self, from: NodeId, offer: Offer) {
+        let least = self.least_turn();
+        if let Some(peer) = self.peers.get_mut(&from) {
+            if peer.offer.jobs == 0 {
+                peer.turn = peer.turn.max(least);
+            }
+            peer.offer = offer;
+        }
+    }
+
+    /// The turn of who is next: where one begins that had nothing to give for a while.
+    fn least_turn(&self) -> u64 {
+        let here = (self.shares.ready().0 > 0).then_some(self.turn);
+        let others = self.peers.values().filter(|peer| peer.offer.jobs > 0).map(|peer| peer.turn);
+        here.into_iter().chain(others).min().unwrap_or(0)
+    }
+
+    /// Tells the others that there is work here, when that is news to them.
+    pub(super) fn offer_work(&mut self) {
+        let (jobs, priority) = self.shares.ready();
+        if jobs == 0 {
+            return;
+        }
+        let offer = Offer { jobs, priority };
+        let is_news = |known: Offer| {
+            known.priority != priority || jobs >= known.jobs.saturating_mul(2) || jobs <= known.jobs / 2
+        };
+        let told = self.peers.iter_mut().filter(|(_, peer)| peer.active && is_news(peer.offered));
+        let told: Vec<NodeId> = told
+            .map(|(id, peer)| {
+                peer.offered = offer;
+                *id
+            })
+            .collect();
+        told.into_iter().for_each(|id| self.send(id, Message::Offer(offer)));
+    }
+
+    /// A node was asked for work on behalf of a claim. Gives back the work that nobody waits for any more.
+    pub(super) fn work_came(
+        &mut self,
+        from: NodeId,
+        ticket: Ticket,
+        work: Vec<Assignment>,
+    ) -> Option<Vec<Assignment>> {
+        let peer = self.peers.get_mut(&from);
+        if let Some(peer) = peer {
+            peer.turn += work.len() as u64 * STRIDE / u64::from(peer.offer.jobs.max(1));
+            if work.is_empty() {
+                peer.offer = Offer::default();
+            }
+        }
+        let Some(waiting) = self.claims.get_mut(&ticket) else { return (!work.is_empty()).then_some(work) };
+        waiting.asking = false;
+        if work.is_empty() {
+            return None;
+        }
+        // A worker that has left meanwhile does not want it.
+        if waiting.what.slots == 0 {
+            return Some(work);
+        }
+        self.claims.remove(&ticket);
+        self.answer(ticket, Response::Work(work));
+        None
+    }
+
     /// The next pieces for a worker, fairly chosen.
     pub(super) fn assign(&mut self, now: Duration, claim: &Claim) -> Vec<Assignment> {
         let mut work = Vec::new();
@@ -105,6 +230,10 @@ impl Node {
 
     fn advance(&mut self, id: Digest, news: Progress) {
         let (mut learned, mut open) = (false, false);
+        let delta = self
+            .catalogue
+            .job(&id)
+            .map(|job| Record::new(Body::Job(Job { progress: news.clone(), ..Job::new(job.spec.clone()) })));
         self.catalogue.change(id, |record| {
             if let Some(Body::Job(job)) = &mut record.body {
                 learned = job.progress.merge(news);
@@ -114,10 +243,13 @@ impl Node {
         match () {
             () if learned && open => {
                 // Nothing but this job's own next pieces follows from it.
-                self.dirty.insert(id);
+                self.note(id, delta);
                 self.shares.wake(&id);
             }
-            () if learned => self.changed(id),
+            () if learned => {
+                self.note(id, delta);
+                self.follow(id);
+            }
             () => {}
         }
     }
@@ -136,18 +268,31 @@ impl Node {
     /// Frees what was not renewed, forgets workers that are gone, and gives up pieces that kill their workers.
     pub(super) fn expire(&mut self, now: Duration) {
         for slot in self.leases.expire(now) {
-            if self.leases.is_deadly(&slot) {
-                let why = format!(
-                    "a piece of this job was started {MAX_LOST} times and no worker lived to finish it: \
-                     it may need more memory than a worker has"
-                );
-                self.fail(slot.job, why);
-            } else {
-                self.shares.wake(&slot.job);
-            }
+            self.freed(slot);
         }
         let forget = self.settings.forget_worker;
         self.workers.retain(|_, seen| now.saturating_sub(seen.at) < forget);
+    }
+
+    /// A piece is free again, unless it seems to be what kills its workers.
+    fn freed(&mut self, slot: Slot) {
+        if self.leases.is_deadly(&slot) {
+            let why = format!(
+                "a piece of this job was started {MAX_LOST} times and no worker lived to finish it: \
+                 it may need more memory than a worker has"
+            );
+            self.fail(slot.job, why);
+        } else {
+            self.shares.wake(&slot.job);
+        }
+    }
+
+    /// Renews leases that this node has granted, or that its predecessor has. Gives those that are lost.
+    pub(super) fn renew_here(&mut self, worker: &str, leases: Vec<Lease>) -> Vec<Lease> {
+        let (now, life) = (self.now, self.settings.lease);
+        leases.iter().for_each(|lease| self.heard(now, lease));
+        let lost = |lease: &Lease| !self.leases.renew(now, lease) && !self.adopt(lease, worker, life);
+        leases.into_iter().filter(lost).collect()
     }
 
     /// A worker was heard of: it holds this lease.
@@ -160,9 +305,9 @@ impl Node {
     }
 
     /// A worker leaves: what it holds is free, and what it asked for is not wanted any more.
-    pub(super) fn leave(&mut self, now: Duration, worker: &str) {
-        for slot in self.leases.release_all(worker) {
-            self.shares.wake(&slot.job);
+    pub(super) fn leave(&mut self, now: Duration, worker: &str, dead: bool) {
+        for slot in self.leases.release_all(worker, dead) {
+            self.freed(slot);
         }
         for waiting in self.claims.values_mut().filter(|waiting| waiting.what.worker == worker) {
             waiting.what.slots = 0;
@@ -183,4 +328,8 @@ impl Node {
         self.shares.close(&id);
         self.leases.forget(id, ..);
     }
+}
+
+fn waiting_of(claims: &mut BTreeMap<Ticket, WaitingClaim>, ticket: Ticket) -> &mut WaitingClaim {
+    claims.get_mut(&ticket).expect("it was just there")
 }

@@ -10,7 +10,7 @@ use std::{
 
 use dml_core::{
     Body, Digest, Job, Merge, Node, Record,
-    lease::{Piece, Slot},
+    lease::{Lease, Piece, Slot},
     node::{Assignment, Effect, Event, Outcome, Refusal, Request, Response, Ticket},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Ledger {
     lost: BTreeMap<Slot, u32>,
     claims: BTreeMap<Ticket, String>,
     /// Results on their way in: the piece, and the life of its job.
-    reports: BTreeMap<Ticket, (Slot, u64)>,
+    reports: BTreeMap<Ticket, (Lease, u64)>,
     /// The last version of each record that was to be written.
     written: BTreeMap<Digest, Record>,
     /// Pieces granted in all.
@@ -59,18 +59,12 @@ impl Ledger {
     }
 
     /// The node has started from what was durable.
-    pub(crate) fn restarted(&mut self, node: &Node) {
+    pub(crate) fn restarted(&mut self, disk: &BTreeMap<Digest, Record>) {
         self.held.clear();
         self.lost.clear();
         self.claims.clear();
         self.reports.clear();
-        self.written.retain(|id, record| match node.record(id) {
-            Some(durable) => {
-                *record = durable.clone();
-                true
-            }
-            None => false,
-        });
+        self.written.clone_from(disk);
     }
 
     /// An event goes in.
@@ -90,10 +84,10 @@ impl Ledger {
                     self.held.remove(&lease.slot);
                 }
                 // After a restart or a second creation the job may be in an earlier round than this result.
-                let record = node.record(&lease.slot.job);
-                let life =
-                    record.filter(|r| job_of(r).is_some_and(|job| job.progress.round >= lease.slot.round));
-                self.reports.extend(life.map(|record| (*ticket, (lease.slot, record.life))));
+                let job = node.record(&lease.slot.job).and_then(job_of);
+                let life = node.record(&lease.root).map(|root| root.life);
+                let life = life.filter(|_| job.is_some_and(|job| job.progress.round >= lease.slot.round));
+                self.reports.extend(life.map(|life| (*ticket, (*lease, life))));
             }
             // Nobody holds what is not wanted.
             Request::Cancel { id } | Request::Delete { id } => self.held.retain(|slot, _| {
@@ -112,7 +106,7 @@ impl Ledger {
                 work.iter().for_each(|assignment| self.granted(node, now, &worker, assignment));
             }
             (
-                Event::Request { request: Request::Renew { leases }, .. },
+                Event::Request { request: Request::Renew { worker, leases }, .. },
                 Effect::Reply(_, Response::Lost(lost)),
             ) => {
                 for lease in leases {
@@ -123,7 +117,15 @@ impl Ledger {
                             held.until <= now || !is_current(node, &lease.slot),
                             "a lease was lost that had not run out"
                         ),
-                        None => assert!(lost.contains(lease), "a lease was renewed that is no longer held"),
+                        None if lost.contains(lease) => {}
+                        // The piece was free again, and is still in the worker's hands.
+                        None => {
+                            let other = self.held.get(&lease.slot).filter(|held| held.until > now);
+                            assert!(other.is_none(), "a lease was renewed that another has");
+                            assert!(is_current(node, &lease.slot), "a lease on what is over was renewed");
+                            let (worker, until) = (worker.clone(), now + self.lease);
+                            self.held.insert(lease.slot, Held { worker, epoch: lease.epoch, until });
+                        }
                     }
                 }
             }
@@ -164,9 +166,9 @@ impl Ledger {
         match response {
             Response::Created { id, .. } => assert!(disk.contains_key(id), "created, but not durable"),
             Response::Done | Response::Refused(Refusal::StaleLease { .. }) => {
-                let Some((slot, life)) = self.reports.remove(&ticket) else { return };
-                let record = disk.get(&slot.job).filter(|record| record.life == life);
-                let Some(job) = record.and_then(job_of) else { return };
+                let Some((Lease { slot, root, .. }, life)) = self.reports.remove(&ticket) else { return };
+                let is_same_life = disk.get(&root).is_some_and(|root| root.life == life);
+                let Some(job) = disk.get(&slot.job).filter(|_| is_same_life).and_then(job_of) else { return };
                 let done = match slot.piece {
                     Piece::Unit(unit) => job.progress.units.contains_key(&unit),
                     Piece::Fold => false,
@@ -178,7 +180,12 @@ impl Ledger {
     }
 
     /// A record is to be written: it must have learned, and forgotten nothing.
-    pub(crate) fn grows(&mut self, id: Digest, record: &Record) {
+    /// Only what belonged to a thing that was deleted goes.
+    pub(crate) fn grows(&mut self, id: Digest, record: Option<&Record>) {
+        let Some(record) = record else {
+            self.written.remove(&id);
+            return;
+        };
         if let Some(before) = self.written.insert(id, record.clone()) {
             let mut merged = before;
             merged.merge(record.clone());

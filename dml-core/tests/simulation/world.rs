@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     time::Duration,
 };
 
 use dml_core::{
-    Digest, Node, Record,
+    Digest, Member, Node, NodeId, Record,
     lease::Piece,
     node::{Assignment, Claim, Effect, Event, Outcome, Request, Response, Settings, Ticket},
     rng,
@@ -111,6 +112,9 @@ impl Faults {
     }
 }
 
+/// Records to be written, or removed.
+type Changes = Vec<(Digest, Option<Record>)>;
+
 /// Requests that are not answered within this time are given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -131,7 +135,7 @@ pub(crate) struct World {
     pub(crate) ever: BTreeSet<Digest>,
     settings: Settings,
     generation: u32,
-    writes: VecDeque<(u64, Vec<(Digest, Record)>)>,
+    writes: VecDeque<(u64, Changes)>,
     flying: Vec<Flying>,
     asked: BTreeMap<Ticket, (Asker, Duration)>,
     tickets: u64,
@@ -143,7 +147,7 @@ impl World {
         let settings = Settings::default();
         let (faults, workers) = (Faults::drawn(&mut dice), 1 + dice.below(4));
         let mut world = Self {
-            node: Node::new(settings.clone(), 1, []),
+            node: Node::new(settings.clone(), me(1), []),
             ledger: Ledger::new(settings.lease),
             now: Duration::ZERO,
             disk: BTreeMap::new(),
@@ -196,7 +200,7 @@ impl World {
             let worker = self.dice.below(self.workers.len());
             let worker = self.workers.remove(worker).name;
             self.ledger.left(worker);
-            self.ask_now(Asker::Renewal, Request::Leave { worker: worker.to_string() });
+            self.ask_now(Asker::Renewal, Request::Leave { worker: worker.to_string(), dead: false });
             self.hire();
         }
         // A piece that ran out too often would be given up: the counts are in memory alone.
@@ -221,13 +225,13 @@ impl World {
     fn restart(&mut self) {
         let kept = self.dice.below(self.writes.len() + 1);
         for (_, records) in std::mem::take(&mut self.writes).into_iter().take(kept) {
-            self.disk.extend(records);
+            apply(&mut self.disk, records);
         }
         self.flying.clear();
         self.reconnect();
         self.generation += 1;
-        self.node = Node::new(self.settings.clone(), self.generation, self.disk.clone());
-        self.ledger.restarted(&self.node);
+        self.node = Node::new(self.settings.clone(), me(self.generation), self.disk.clone());
+        self.ledger.restarted(&self.disk);
     }
 
     /// All who wait for an answer ask again.
@@ -354,7 +358,7 @@ impl World {
     /// The next write reaches the disk.
     fn write(&mut self) {
         if let Some((write, records)) = self.writes.pop_front() {
-            self.disk.extend(records);
+            apply(&mut self.disk, records);
             self.handle(Event::Persisted(write));
         }
     }
@@ -369,7 +373,7 @@ impl World {
             let (name, wait_ms) = (worker.name, 1000 * self.dice.below(25) as u64);
             let worker = self.workers[w].name.to_string();
             let capacity = self.workers[w].slots;
-            let claim = Claim { worker, slots: free, capacity, have: Vec::new(), wait_ms };
+            let claim = Claim { worker, slots: free, capacity, have: Vec::new(), wait_ms, address: None };
             self.ask(Asker::Claim(name), Request::Claim(claim));
         } else if let Some(task) = worker.work.iter_mut().find(|task| !task.reported) {
             task.reported = true;
@@ -408,7 +412,8 @@ impl World {
             if worker.renewed + self.settings.lease / 2 <= self.now && !worker.work.is_empty() {
                 worker.renewed = self.now;
                 let leases = worker.work.iter().map(|task| task.assignment.lease).collect();
-                self.ask(Asker::Renewal, Request::Renew { leases });
+                let worker = worker.name.to_string();
+                self.ask(Asker::Renewal, Request::Renew { worker, leases });
             }
         }
         if self.node.deadline(self.now).is_some_and(|at| at <= self.now) {
@@ -423,9 +428,12 @@ impl World {
             match effect {
                 Effect::Persist { write, records } => {
                     for (id, record) in &records {
-                        self.ledger.grows(*id, record);
-                        let blobs: BTreeSet<Digest> =
-                            record.body.iter().flat_map(|body| body.blobs()).collect();
+                        self.ledger.grows(*id, record.as_ref());
+                        let blobs: BTreeSet<Digest> = record
+                            .iter()
+                            .filter_map(|record| record.body.as_ref())
+                            .flat_map(|body| body.blobs())
+                            .collect();
                         assert!(
                             blobs.iter().all(|blob| self.blobs.contains_key(blob)),
                             "a record names a lost blob"
@@ -445,6 +453,7 @@ impl World {
                     }
                 }
                 Effect::Discard(blobs) => self.discard(blobs),
+                Effect::Send { .. } => panic!("a node that is alone has nobody to write to"),
             }
         }
         let deadline = self.node.deadline(self.now);
@@ -452,8 +461,10 @@ impl World {
     }
 
     fn discard(&mut self, blobs: Vec<Digest>) {
-        let stored =
-            self.disk.values().chain(self.writes.iter().flat_map(|(_, records)| records).map(|(_, r)| r));
+        let stored = self
+            .disk
+            .values()
+            .chain(self.writes.iter().flat_map(|(_, records)| records).filter_map(|(_, r)| r.as_ref()));
         let named: BTreeSet<Digest> =
             stored.filter_map(|r| r.body.as_ref()).flat_map(|body| body.blobs()).collect();
         for blob in blobs {
@@ -462,6 +473,19 @@ impl World {
                 self.blobs.remove(&blob);
             }
         }
+    }
+}
+
+fn me(generation: u32) -> Member {
+    Member { id: NodeId::new(1), address: SocketAddr::from(([10, 0, 0, 1], 7301)), generation }
+}
+
+fn apply(disk: &mut BTreeMap<Digest, Record>, changes: Changes) {
+    for (id, record) in changes {
+        match record {
+            Some(record) => disk.insert(id, record),
+            None => disk.remove(&id),
+        };
     }
 }
 

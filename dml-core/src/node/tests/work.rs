@@ -30,9 +30,9 @@ fn a_claim_waits_for_work_and_for_no_longer_than_it_says() {
     assert_eq!(work[0].lease_ms, 20_000);
     let (second, _) = bench.send(claim("a", 1, u64::MAX));
     assert_eq!(bench.node.deadline(bench.now), Some(bench.now + 20 * SECOND), "the lease of the first");
-    bench.ask(Request::Renew { leases: vec![work[0].lease] });
+    bench.ask(Request::Renew { worker: "w".into(), leases: vec![work[0].lease] });
     bench.now += 15 * SECOND;
-    bench.ask(Request::Renew { leases: vec![work[0].lease] });
+    bench.ask(Request::Renew { worker: "w".into(), leases: vec![work[0].lease] });
     bench.now += 15 * SECOND;
     let none = Effect::Reply(second, Response::Work(Vec::new()));
     assert_eq!(bench.handle(Event::Tick), [none], "no claim waits longer than the settings allow");
@@ -87,7 +87,7 @@ fn only_what_is_over_is_refused() {
     assert_eq!(bench.refusal(done(first)), stale(first.slot), "a job that is finished");
     let leases: Vec<Lease> = bench.claim(2).iter().map(|w| w.lease).collect();
     let slot = leases[0].slot;
-    let anybody = |slot| Lease { slot, epoch: 0 };
+    let anybody = |slot| Lease { slot, root: id, epoch: 0 };
     let no_unit = anybody(Slot { piece: Piece::Unit(2), ..slot });
     let ahead = anybody(Slot { round: 1, ..slot });
     let fold = anybody(Slot { piece: Piece::Fold, ..slot });
@@ -106,7 +106,7 @@ fn only_what_is_over_is_refused() {
     assert_eq!(bench.ask(done(fold)), Some(Response::Done));
     assert_eq!(bench.job(spec.model_id(id, 0)).progress.round, 1);
     assert_eq!(bench.refusal(done(leases[1])), stale(leases[1].slot), "a round that is over");
-    assert_eq!(bench.ask(Request::Renew { leases: leases.clone() }), Some(Response::Lost(leases)));
+    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: leases.clone() }), Some(Response::Lost(leases)));
 }
 
 #[test]
@@ -115,18 +115,18 @@ fn a_lease_runs_out_and_its_piece_is_given_to_who_waits() {
     let lease = bench.claim(1)[0].lease;
     let (ticket, _) = bench.send(claim("b", 1, 30_000));
     bench.now += 10 * SECOND;
-    assert_eq!(bench.ask(Request::Renew { leases: vec![lease] }), Some(Response::Lost(vec![])));
+    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![])));
     bench.now += 20 * SECOND;
     assert_eq!(bench.node.deadline(bench.now), Some(bench.now));
     let effects = bench.handle(Event::Tick);
     let [Effect::Reply(to, Response::Work(work))] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((*to, work[0].lease.slot), (ticket, lease.slot));
     assert!(work[0].lease.epoch > lease.epoch);
-    assert_eq!(bench.ask(Request::Renew { leases: vec![lease] }), Some(Response::Lost(vec![lease])));
+    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![lease])));
     // The first one's result counts all the same, and the job is finished with it.
     assert_eq!(bench.ask(done(lease)), Some(Response::Done));
     assert_eq!(
-        bench.ask(Request::Renew { leases: vec![work[0].lease] }),
+        bench.ask(Request::Renew { worker: "w".into(), leases: vec![work[0].lease] }),
         Some(Response::Lost(vec![work[0].lease]))
     );
 }
@@ -159,7 +159,7 @@ fn a_piece_handed_back_rests_for_its_pause_but_not_for_ever() {
         }
         let work = effects.iter().find_map(|effect| match effect {
             Effect::Reply(to, Response::Work(work)) if *to == ticket => work.first(),
-            Effect::Persist { .. } | Effect::Reply(..) | Effect::Discard(_) => None,
+            Effect::Persist { .. } | Effect::Reply(..) | Effect::Discard(_) | Effect::Send { .. } => None,
         });
         let next = work.expect("it is free again").lease;
         bench.send(report(next, Outcome::Released { pause_ms: 0 }));
@@ -172,14 +172,14 @@ fn a_worker_that_leaves_frees_what_it_holds_and_gets_no_more() {
     bench.claim(2);
     let (own, _) = bench.send(claim("w", 1, 30_000));
     let (other, _) = bench.send(claim("b", 1, 30_000));
-    let answers = bench.answers(Request::Leave { worker: "w".into() });
+    let answers = bench.answers(Request::Leave { worker: "w".into(), dead: false });
     let [(_, Response::Done), (a, Response::Work(none)), (b, Response::Work(work))] = answers.as_slice()
     else {
         panic!("{answers:?}")
     };
     assert_eq!((*a, none.len(), *b, pieces(work)), (own, 0, other, vec![Piece::Unit(0)]));
     let Some(Response::Workers(workers)) = bench.ask(Request::Workers) else { panic!("workers") };
-    assert_eq!(workers, [WorkerSeen { worker: "b".into(), capacity: 4, leases: 1, age_ms: 0 }]);
+    assert_eq!(workers, [WorkerSeen { worker: "b".into(), capacity: 4, leases: 1, age_ms: 0, address: None }]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_worker_is_heard_of_when_it_renews_and_forgotten_when_it_does_not() {
     };
     bench.now += 15 * SECOND;
     assert_eq!(seen(&mut bench), [(1, 15_000)]);
-    bench.ask(Request::Renew { leases: vec![lease] });
+    bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] });
     bench.now += SECOND;
     assert_eq!(seen(&mut bench), [(1, 1000)]);
     bench.now += Settings::default().forget_worker;
@@ -230,7 +230,7 @@ fn a_failed_preparation_leaves_nothing_to_do() {
     bench.ask(report(work[1].lease, Outcome::Failed("a blank target".into())));
     assert_eq!(bench.claim(9), []);
     let rest = vec![work[0].lease, work[2].lease, work[3].lease];
-    assert_eq!(bench.ask(Request::Renew { leases: rest.clone() }), Some(Response::Lost(rest)));
+    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: rest.clone() }), Some(Response::Lost(rest)));
     // Nothing needs the table any more.
     assert_eq!(bench.ask(Request::Delete { id: table(0).id() }), Some(Response::Done));
 }
@@ -251,7 +251,7 @@ fn jobs_take_turns_the_urgent_first_and_the_near_among_equals() {
     let [near, far] = [1, 0].map(|dataset| make(&mut bench, dataset, 0));
     let next = |bench: &mut Bench| {
         let have = vec![Digest::MIN, table(1).id()];
-        let claim = Claim { worker: "w".into(), slots: 4, capacity: 4, have, wait_ms: 0 };
+        let claim = Claim { worker: "w".into(), slots: 4, capacity: 4, have, wait_ms: 0, address: None };
         match bench.ask(Request::Claim(claim)) {
             Some(Response::Work(work)) => work.iter().map(|w| w.lease.slot.job).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -314,10 +314,10 @@ proptest! {
                 }
                 (3, _) if which < 3 => Request::Cancel { id: spec.id() },
                 (4, _) if which < 3 => Request::Delete { id: if which == 2 { table(0).id() } else { spec.id() } },
-                (5, Some(lease)) => Request::Renew { leases: vec![lease] },
+                (5, Some(lease)) => Request::Renew { worker: "w".into(), leases: vec![lease] },
                 (6, Some(lease)) => report(lease, Outcome::Released { pause_ms: 1000 * which as u64 }),
                 (7, Some(lease)) if which == 0 => report(lease, Outcome::Failed("no".into())),
-                (8, _) if which == 0 => Request::Leave { worker: "w".into() },
+                (8, _) if which == 0 => Request::Leave { worker: "w".into(), dead: false },
                 (9, _) => {
                     bench.now += 4 * which as u32 * SECOND;
                     bench.handle(Event::Tick);

@@ -1,0 +1,564 @@
+//! Requests that other nodes have to answer: about a thing, its owner; about everything, everyone. What a node is asked
+//! by another it answers itself, so no request travels further than one step, and none in circles.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{cmp::Reverse, time::Duration};
+
+use super::{
+    Assignment, Claim, Cursor, Entry, Message, Node, Outcome, Refusal, Request, Response, Ticket, WorkerSeen,
+};
+use crate::{id::Digest, lease::Lease, member::NodeId, merge::Merge, record::Kind};
+
+/// Requests under way between this node and others.
+pub(super) struct Asks {
+    /// The next name of a request of another node here, and of one of this node elsewhere.
+    next: Ticket,
+    /// Requests of other nodes, which wait here.
+    foreign: BTreeMap<Ticket, (NodeId, Ticket)>,
+    /// Requests that other nodes have been sent.
+    sent: BTreeMap<Ticket, Ask>,
+    gathers: BTreeMap<Ticket, Gather>,
+    /// Of what things these records are parts, as other nodes said; for a while.
+    roots: BTreeMap<Digest, Digest>,
+}
+
+/// Tickets from here on are the node's own; the shell uses lower ones.
+const OWN: Ticket = 1 << 63;
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self {
+            next: OWN,
+            foreign: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            gathers: BTreeMap::new(),
+            roots: BTreeMap::new(),
+        }
+    }
+}
+
+/// A request that another node has been sent.
+struct Ask {
+    to: NodeId,
+    request: Request,
+    time_ms: u64,
+    until: Duration,
+    why: Why,
+}
+
+/// What the answer is for.
+enum Why {
+    /// Somebody's request about this thing, for which these nodes have been tried.
+    Relay { ticket: Ticket, root: Digest, tried: Vec<NodeId> },
+    /// A part of an answer.
+    Part(Ticket),
+    /// Work for a claim.
+    Claim(Ticket),
+    /// Nobody waits for it.
+    Notice,
+}
+
+/// An answer that is put together from those of all nodes.
+struct Gather {
+    waiting: usize,
+    parts: Vec<Response>,
+    then: Then,
+}
+
+/// What is done with the parts.
+pub(super) enum Then {
+    /// They are the answer to this request.
+    Answer(Ticket, Request),
+    /// They say what thing the request is about.
+    Resume(Ticket, Request, u64),
+    /// Unless the thing is in use, it is deleted.
+    Delete(Ticket, Digest),
+}
+
+/// How many records' things are remembered.
+const MAX_ROOTS: usize = 4096;
+
+/// Who has to answer a request.
+enum Reach {
+    Here,
+    Everyone,
+    /// The owner of the thing that this record is part of.
+    Of(Digest),
+    /// The owner of this thing.
+    Root(Digest),
+}
+
+fn reach(request: &Request) -> Reach {
+    match request {
+        Request::Create { body, .. } => Reach::Root(body.id()),
+        Request::Watch { id, .. } | Request::Cancel { id } | Request::Delete { id } => Reach::Of(*id),
+        Request::Route { id } | Request::Leases { id } => Reach::Of(*id),
+        Request::Report { lease, .. } => Reach::Root(lease.root),
+        Request::Find { .. } | Request::List { .. } | Request::Workers => Reach::Everyone,
+        Request::Locate { .. } | Request::Users { .. } => Reach::Everyone,
+        Request::Claim(_) | Request::Renew { .. } | Request::Leave { .. } => Reach::Here,
+    }
+}
+
+/// What a request is about, for messages.
+fn noun(request: &Request) -> &'static str {
+    match request {
+        Request::Cancel { .. } => Kind::Training.name(),
+        Request::Report { .. } => Kind::Job.name(),
+        _ => "record",
+    }
+}
+
+impl Node {
+    /// Somebody asks this node.
+    pub(super) fn request(&mut self, ticket: Ticket, request: Request, time_ms: u64) {
+        match reach(&request) {
+            Reach::Here => match request {
+                Request::Renew { worker, leases } => self.renew(ticket, &worker, leases),
+                Request::Leave { worker, dead } => {
+                    self.leave(self.now, &worker, dead);
+                    for id in self.active() {
+                        let request = Request::Leave { worker: worker.clone(), dead };
+                        self.ask(id, request, time_ms, Why::Notice);
+                    }
+                    self.answer(ticket, Response::Done);
+                }
+                request => self.serve(ticket, request, time_ms),
+            },
+            Reach::Everyone => {
+                let then = Then::Answer(ticket, request.clone());
+                self.gather(request, then);
+            }
+            Reach::Root(root) => self.toward(ticket, root, request, time_ms, Vec::new()),
+            Reach::Of(id) => match self.root_of(&id) {
+                Some(root) => self.toward(ticket, root, request, time_ms, Vec::new()),
+                None => self.gather(Request::Locate { id }, Then::Resume(ticket, request, time_ms)),
+            },
+        }
+    }
+
+    /// The thing that a record is part of, if that is known here.
+    fn root_of(&self, id: &Digest) -> Option<Digest> {
+        if self.catalogue.get(id).is_some() {
+            return Some(self.catalogue.root(*id));
+        }
+        let is_root = !self.routing.holders(id).is_empty();
+        if is_root { Some(*id) } else { self.asks.roots.get(id).copied() }
+    }
+
+    /// Hands a request to the owner of a thing, or, if that was tried, to the next node that holds it.
+    fn toward(&mut self, ticket: Ticket, root: Digest, request: Request, time_ms: u64, tried: Vec<NodeId>) {
+        if let Request::Route { id } = request {
+            let route = self.route(id, root);
+            return self.answer(ticket, route);
+        }
+        let holder = self.active_holders(&root).into_iter().find(|id| !tried.contains(id));
+        match holder {
+            Some(id) if id == self.me.id => self.serve(ticket, request, time_ms),
+            Some(id) => {
+                self.ask(id, request, time_ms, Why::Relay { ticket, root, tried });
+            }
+            // What is new, or only on nodes that are not there, is made here, and merges when they meet.
+            None if tried.is_empty() && matches!(request, Request::Create { .. }) => {
+                self.serve(ticket, request, time_ms);
+            }
+            None if !tried.is_empty() => self.answer(ticket, Response::Refused(Refusal::NoAnswer)),
+            None => {
+                let nodes: Vec<String> =
+                    self.routing.holders(&root).iter().map(|(id, _)| id.to_string()).collect();
+                let refusal = if nodes.is_empty() {
+                    Refusal::NotFound { what: noun(&request).into(), text: root.to_string() }
+                } else {
+                    Refusal::Unreachable { id: root, nodes: nodes.join(", ") }
+                };
+                self.answer(ticket, Response::Refused(refusal));
+            }
+        }
+    }
+
+    /// Sends a request to a node. Gives the ticket of the answer.
+    fn ask(&mut self, to: NodeId, request: Request, time_ms: u64, why: Why) -> Ticket {
+        self.asks.next += 1;
+        let ticket = self.asks.next;
+        let wait = match &request {
+            Request::Watch { wait_ms, .. } => Duration::from_millis(*wait_ms).min(self.settings.max_wait),
+            Request::Create { .. } | Request::Cancel { .. } | Request::Delete { .. } => {
+                self.settings.copy_patience * 3
+            }
+            _ => Duration::ZERO,
+        };
+        let until = self.now + self.settings.patience + wait;
+        self.send(to, Message::Ask { ticket, request: request.clone().into(), time_ms });
+        self.asks.sent.insert(ticket, Ask { to, request, time_ms, until, why });
+        ticket
+    }
+
+    /// Asks a node for work on behalf of a claim.
+    pub(super) fn ask_for_work(&mut self, to: NodeId, claim: Claim, ticket: Ticket) {
+        self.ask(to, Request::Claim(Claim { wait_ms: 0, ..claim }), 0, Why::Claim(ticket));
+    }
+
+    /// Asks every node, this one included, and goes on when all have answered or are given up.
+    fn gather(&mut self, request: Request, then: Then) {
+        self.asks.next += 1;
+        let gather = self.asks.next;
+        let parts = self.part(&request).into_iter().collect();
+        let others = self.active();
+        self.asks.gathers.insert(gather, Gather { waiting: others.len(), parts, then });
+        for id in others {
+            self.ask(id, request.clone(), 0, Why::Part(gather));
+        }
+        self.finish_gather(gather);
+    }
+
+    /// Deletes a thing unless a node knows that it is in use.
+    pub(super) fn delete_unless_used(&mut self, ticket: Ticket, id: Digest, needs: Vec<Digest>) {
+        self.gather(Request::Users { of: needs, except: id }, Then::Delete(ticket, id));
+    }
+
+    /// What this node has to say to a question that goes to everyone.
+    fn part(&self, request: &Request) -> Option<Response> {
+        Some(match request {
+            Request::Find { kind, text } => Response::Matches(self.catalogue.find(*kind, text)),
+            Request::List { kind, after, limit } => self.list(*kind, *after, *limit),
+            Request::Workers => self.list_workers(),
+            Request::Users { of, except } => Response::Users(self.user_of(*except, of)),
+            Request::Locate { id } => match self.catalogue.get(id) {
+                Some(_) => Response::Found(self.catalogue.root(*id)),
+                None => return None,
+            },
+            _ => return None,
+        })
+    }
+
+    fn finish_gather(&mut self, gather: Ticket) {
+        if self.asks.gathers.get(&gather).is_none_or(|gather| gather.waiting > 0) {
+            return;
+        }
+        let Some(Gather { parts, then, .. }) = self.asks.gathers.remove(&gather) else { return };
+        match then {
+            Then::Answer(ticket, request) => {
+                let response = combine(&request, parts);
+                self.answer(ticket, response);
+            }
+            Then::Resume(ticket, request, time_ms) => {
+                let found = parts.into_iter().find_map(|part| match part {
+                    Response::Found(root) => Some(root),
+                    _ => None,
+                });
+                match (found, reach(&request)) {
+                    (Some(root), Reach::Of(id)) => {
+                        while self.asks.roots.len() >= MAX_ROOTS {
+                            self.asks.roots.pop_first();
+                        }
+                        self.asks.roots.insert(id, root);
+                        self.toward(ticket, root, request, time_ms, Vec::new());
+                    }
+                    (_, Reach::Of(id)) => {
+                        let refusal = Refusal::NotFound { what: noun(&request).into(), text: id.to_string() };
+                        self.answer(ticket, Response::Refused(refusal));
+                    }
+                    _ => self.serve(ticket, request, time_ms),
+                }
+            }
+            Then::Delete(ticket, id) => {
+                let used = parts.into_iter().find_map(|part| match part {
+                    Response::Users(by) => by,
+                    _ => None,
+                });
+                match used {
+                    Some(by) => self.answer(ticket, Response::Refused(Refusal::InUse { by })),
+                    None => self.delete_now(ticket, id),
+                }
+            }
+        }
+    }
+
+    /// Another node asks this one.
+    pub(super) fn asked(&mut self, from: NodeId, theirs: Ticket, request: Request, time_ms: u64) {
+        self.asks.next += 1;
+        let ticket = self.asks.next;
+        self.asks.foreign.insert(ticket, (from, theirs));
+        if let Some(part) = self.part(&request) {
+            return self.answer(ticket, part);
+        }
+        match request {
+            Request::Locate { id } => {
+                let refusal = Refusal::NotFound { what: "record".into(), text: id.to_string() };
+                self.answer(ticket, Response::Refused(refusal));
+            }
+            Request::Leave { worker, dead } => {
+                self.leave(self.now, &worker, dead);
+                self.answer(ticket, Response::Done);
+            }
+            Request::Renew { worker, leases } => {
+                let lost = self.renew_here(&worker, leases);
+                self.answer(ticket, Response::Lost(lost));
+            }
+            request => {
+                let root = match reach(&request) {
+                    Reach::Root(root) => Some(root),
+                    Reach::Of(id) => Some(self.catalogue.root(id)),
+                    Reach::Here | Reach::Everyone => None,
+                };
+                let is_create = matches!(request, Request::Create { .. });
+                // The asker's table is behind: it is to try another node.
+                if root.is_some_and(|root| self.catalogue.get(&root).is_none()) && !is_create {
+                    return self.answer(ticket, Response::Refused(Refusal::NoAnswer));
+                }
+                self.serve(ticket, request, time_ms);
+            }
+        }
+    }
+
+    /// The other node does not wait for the answer any more.
+    pub(super) fn withdrawn(&mut self, from: NodeId, theirs: Ticket) {
+        let ticket = self.asks.foreign.iter().find(|(_, asker)| **asker == (from, theirs)).map(|(t, _)| *t);
+        if let Some(ticket) = ticket {
+            self.asks.foreign.remove(&ticket);
+            self.gone(ticket);
+        }
+    }
+
+    /// Whoever asked does not wait any more.
+    pub(super) fn gone(&mut self, ticket: Ticket) {
+        self.claims.remove(&ticket);
+        self.watches.remove(&ticket);
+        let relay = self
+            .asks
+            .sent
+            .iter()
+            .find(|(_, ask)| matches!(ask.why, Why::Relay { ticket: t, .. } if t == ticket));
+        if let Some((asked, to)) = relay.map(|(asked, ask)| (*asked, ask.to)) {
+            self.asks.sent.remove(&asked);
+            self.send(to, Message::Withdraw { ticket: asked });
+        }
+    }
+
+    /// The node that asked; none if it was somebody at this one.
+    pub(super) fn foreign(&self, ticket: Ticket) -> Option<NodeId> {
+        self.asks.foreign.get(&ticket).map(|(node, _)| *node)
+    }
+
+    /// Answers whoever asked: somebody at this node, or another node.
+    pub(super) fn answer(&mut self, ticket: Ticket, response: Response) {
+        match self.asks.foreign.remove(&ticket) {
+            Some((node, theirs)) => self.send(node, Message::Answer { ticket: theirs, response }),
+            None if ticket >= OWN => {}
+            None => self.out.push(super::Effect::Reply(ticket, response)),
+        }
+    }
+
+    /// A node answers.
+    pub(super) fn answered(&mut self, from: NodeId, ticket: Ticket, response: Response) {
+        match self.asks.sent.remove(&ticket) {
+            Some(ask) if ask.to == from => self.went(ask, Some(response)),
+            Some(ask) => {
+                self.asks.sent.insert(ticket, ask);
+            }
+            // It comes too late: work in it is for others.
+            None => {
+                if let Response::Work(work) = response {
+                    self.hand_back(from, work);
+                }
+            }
+        }
+    }
+
+    fn hand_back(&mut self, to: NodeId, work: Vec<Assignment>) {
+        for Assignment { lease, .. } in work {
+            let request = Request::Report { lease, outcome: Outcome::Released { pause_ms: 0 } };
+            self.ask(to, request, 0, Why::Notice);
+        }
+    }
+
+    /// A request that was sent has its answer, or never will have.
+    fn went(&mut self, ask: Ask, response: Option<Response>) {
+        let Ask { to, request, time_ms, why, .. } = ask;
+        match why {
+            Why::Relay { ticket, root, mut tried } => match response {
+                None | Some(Response::Refused(Refusal::NoAnswer)) => {
+                    tried.push(to);
+                    self.toward(ticket, root, request, time_ms, tried);
+                }
+                Some(response) => self.answer(ticket, response),
+            },
+            Why::Part(gather) => {
+                if let Some(gathered) = self.asks.gathers.get_mut(&gather) {
+                    gathered.waiting -= 1;
+                    gathered.parts.extend(response);
+                }
+                self.finish_gather(gather);
+            }
+            Why::Claim(ticket) => {
+                let work = match response {
+                    Some(Response::Work(work)) => work,
+                    _ => Vec::new(),
+                };
+                if let Some(unwanted) = self.work_came(to, ticket, work) {
+                    self.hand_back(to, unwanted);
+                }
+            }
+            Why::Notice => {}
+        }
+    }
+
+    /// Gives up what a node does not answer any more, and forgets what it asked.
+    pub(super) fn drop_asks(&mut self, node: NodeId) {
+        let lost = self.asks.sent.extract_if(.., |_, ask| ask.to == node);
+        let lost: Vec<Ask> = lost.map(|(_, ask)| ask).collect();
+        lost.into_iter().for_each(|ask| self.went(ask, None));
+        let foreign = self.asks.foreign.extract_if(.., |_, (asker, _)| *asker == node);
+        let foreign: Vec<Ticket> = foreign.map(|(ticket, _)| ticket).collect();
+        foreign.into_iter().for_each(|ticket| self.gone(ticket));
+    }
+
+    /// Gives up what was not answered in time.
+    pub(super) fn expire_asks(&mut self) {
+        let now = self.now;
+        let late: Vec<(Ticket, Ask)> = self.asks.sent.extract_if(.., |_, ask| ask.until <= now).collect();
+        for (ticket, ask) in late {
+            self.send(ask.to, Message::Withdraw { ticket });
+            self.went(ask, None);
+        }
+    }
+
+    pub(super) fn asks_deadline(&self) -> Option<Duration> {
+        self.asks.sent.values().map(|ask| ask.until).min()
+    }
+
+    /// Renews leases wherever they were granted.
+    fn renew(&mut self, ticket: Ticket, worker: &str, leases: Vec<Lease>) {
+        let mut by_node: BTreeMap<NodeId, Vec<Lease>> = BTreeMap::new();
+        for lease in leases {
+            // Nobody knows of a lease on a thing that is nowhere; this node will say so.
+            by_node.entry(self.owner(&lease.root).unwrap_or(self.me.id)).or_default().push(lease);
+        }
+        let mine = by_node.remove(&self.me.id).unwrap_or_default();
+        let lost = self.renew_here(worker, mine);
+        self.asks.next += 1;
+        let gather = self.asks.next;
+        let request = Request::Renew { worker: worker.into(), leases: Vec::new() };
+        let parts = alloc::vec![Response::Lost(lost)];
+        let then = Then::Answer(ticket, request);
+        self.asks.gathers.insert(gather, Gather { waiting: by_node.len(), parts, then });
+        for (id, leases) in by_node {
+            self.ask(id, Request::Renew { worker: worker.into(), leases }, 0, Why::Part(gather));
+        }
+        self.finish_gather(gather);
+    }
+}
+
+/// Puts the answers of all nodes together.
+fn combine(request: &Request, parts: Vec<Response>) -> Response {
+    match request {
+        Request::Find { kind, text } => found(*kind, text, parts),
+        Request::List { limit, .. } => page(*limit, parts),
+        Request::Workers => workers(parts),
+        Request::Renew { .. } => {
+            let lost = parts.into_iter().flat_map(|part| match part {
+                Response::Lost(lost) => lost,
+                _ => Vec::new(),
+            });
+            Response::Lost(lost.collect())
+        }
+        Request::Locate { id } => parts
+            .into_iter()
+            .find(|part| matches!(part, Response::Found(_)))
+            .unwrap_or_else(|| not_found("record", &id.to_string())),
+        Request::Users { .. } => parts
+            .into_iter()
+            .find(|part| matches!(part, Response::Users(Some(_))))
+            .unwrap_or(Response::Users(None)),
+        _ => Response::Refused(Refusal::NoAnswer),
+    }
+}
+
+fn not_found(what: &str, text: &str) -> Response {
+    Response::Refused(Refusal::NotFound { what: what.into(), text: text.into() })
+}
+
+/// The thing that was given the name last, or the only one whose id begins so.
+fn found(kind: Kind, text: &str, parts: Vec<Response>) -> Response {
+    let matches = parts.into_iter().flat_map(|part| match part {
+        Response::Matches(matches) => matches,
+        _ => Vec::new(),
+    });
+    let (mut named, mut begins) = (None, BTreeSet::new());
+    for (id, at) in matches {
+        match at {
+            Some(at) => named = named.max(Some((at, id))),
+            None => {
+                begins.insert(id);
+            }
+        }
+    }
+    match (named, begins.len()) {
+        (Some((_, id)), _) => Response::Found(id),
+        (None, 0) => not_found(kind.name(), text),
+        (None, 1) => Response::Found(begins.pop_first().expect("there is one")),
+        (None, count) => Response::Refused(Refusal::Ambiguous { text: text.into(), count }),
+    }
+}
+
+/// One page from those of all nodes; copies of one thing merge.
+fn page(limit: usize, parts: Vec<Response>) -> Response {
+    let mut all: BTreeMap<Digest, Entry> = BTreeMap::new();
+    let (mut more, mut end) = (false, None);
+    for part in parts {
+        let Response::Page { entries, next } = part else { continue };
+        // Beyond the end of a page that goes on, nothing is known of what that node has.
+        if let Some(cursor) = next {
+            more = true;
+            let place = (Reverse(cursor.created_ms), cursor.id);
+            end = Some(end.map_or(place, |end: (Reverse<u64>, Digest)| end.min(place)));
+        }
+        for entry in entries {
+            match all.get_mut(&entry.id) {
+                Some(known) => {
+                    known.created_ms = known.created_ms.min(entry.created_ms);
+                    known.leased = known.leased.max(entry.leased);
+                    known.record.merge(entry.record);
+                }
+                None => {
+                    all.insert(entry.id, entry);
+                }
+            }
+        }
+    }
+    let place = |entry: &Entry| (Reverse(entry.created_ms), entry.id);
+    let mut sorted: Vec<Entry> = all.into_values().filter(|entry| entry.record.body.is_some()).collect();
+    sorted.sort_by_key(place);
+    sorted.retain(|entry| end.is_none_or(|end| place(entry) <= end));
+    more |= sorted.len() > limit.max(1);
+    sorted.truncate(limit.max(1));
+    let cursor = |entry: &Entry| Cursor { created_ms: entry.created_ms, id: entry.id };
+    let next = sorted.last().filter(|_| more).map(cursor);
+    Response::Page { entries: sorted, next }
+}
+
+/// The workers that any node knows: when it was heard of last, and all its leases.
+fn workers(parts: Vec<Response>) -> Response {
+    let mut all: BTreeMap<String, WorkerSeen> = BTreeMap::new();
+    for part in parts {
+        let Response::Workers(seen) = part else { continue };
+        for seen in seen {
+            match all.get_mut(&seen.worker) {
+                Some(known) => {
+                    known.capacity = known.capacity.max(seen.capacity);
+                    known.leases += seen.leases;
+                    known.age_ms = known.age_ms.min(seen.age_ms);
+                    known.address = known.address.or(seen.address);
+                }
+                None => {
+                    all.insert(seen.worker.clone(), seen);
+                }
+            }
+        }
+    }
+    Response::Workers(all.into_values().collect())
+}

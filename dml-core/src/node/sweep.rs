@@ -1,0 +1,227 @@
+//! Repair: from time to time each node compares with the others what letters may have failed to bring over: its row,
+//! and the digests of what it owns. Notes of deletions are forgotten when every node agrees to it.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::{Message, Node};
+use crate::{
+    consistency::{self, Summary},
+    id::Digest,
+    member::NodeId,
+};
+
+/// The comparisons of a node with the others.
+#[derive(Default)]
+pub(super) struct Sweep {
+    next: Option<Duration>,
+    /// With whom it was compared last.
+    last: Option<NodeId>,
+    /// The digests of families, until they change.
+    digests: BTreeMap<Digest, Digest>,
+    /// Since when the notes of deletions that this node owns are known, by thing.
+    dead: BTreeMap<Digest, Duration>,
+    /// What may be forgotten if all agree, and who does not yet.
+    burial: Option<Burial>,
+}
+
+struct Burial {
+    dead: BTreeSet<(Digest, u64)>,
+    missing: BTreeSet<NodeId>,
+    until: Duration,
+}
+
+/// All others are compared with in so many rounds.
+const ROUNDS: usize = 5;
+
+/// After so many intervals what was found equal is compared again, though nothing has changed here.
+const TRUSTED: u32 = 60;
+
+/// How many deletions are forgotten at a time.
+const MAX_BURIED: usize = 1000;
+
+impl Node {
+    /// The family of this has changed.
+    pub(super) fn stir(&mut self, root: &Digest) {
+        self.sweep.digests.remove(root);
+    }
+
+    pub(super) fn sweep_deadline(&self) -> Option<Duration> {
+        if self.is_alone() { None } else { Some(self.sweep.next.unwrap_or_default()) }
+    }
+
+    /// Compares with the nodes whose turn it is.
+    pub(super) fn sweep(&mut self) {
+        if self.sweep.next.is_some_and(|next| next > self.now) || self.is_alone() {
+            return;
+        }
+        self.sweep.next = Some(self.now + self.settings.sweep);
+        let active = self.active();
+        let last = self.sweep.last;
+        let turn = active.iter().position(|id| Some(*id) > last).unwrap_or(0);
+        let count = active.len().div_ceil(ROUNDS);
+        let chosen: Vec<NodeId> = active.iter().cycle().skip(turn).take(count).copied().collect();
+        self.sweep.last = chosen.last().copied();
+        for id in chosen {
+            self.probe_row(id);
+            let now = self.now;
+            let agreed = self.peers.get(&id).and_then(|peer| peer.agreed);
+            let is_fresh = |at: Duration| at + self.settings.sweep * TRUSTED > now;
+            if !agreed.is_some_and(|(change, at)| change == self.changes && is_fresh(at)) {
+                self.compare_with(id);
+            }
+        }
+        self.unchecked.append(&mut self.lacking);
+        self.bury_some();
+    }
+
+    /// Sends the owner's summary of what it believes both hold.
+    pub(super) fn compare_with(&mut self, id: NodeId) {
+        let summary = self.summary_with(id);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.compared = self.changes;
+        }
+        self.send(id, Message::Compare { summary });
+    }
+
+    fn summary_with(&mut self, replica: NodeId) -> Summary {
+        let shared = self.shared(self.me.id, replica);
+        consistency::summary(shared.into_iter().map(|root| (root, self.digest(root))).collect::<Vec<_>>())
+    }
+
+    /// What this node has that the one owns and the other holds.
+    fn shared(&self, owner: NodeId, replica: NodeId) -> Vec<Digest> {
+        let roots = self.catalogue.roots();
+        let held = roots.filter(|root| replica == self.me.id || self.routing.held(replica, root).is_some());
+        held.filter(|root| self.owner(root) == Some(owner)).collect()
+    }
+
+    fn digest(&mut self, root: Digest) -> Digest {
+        if let Some(known) = self.sweep.digests.get(&root) {
+            return *known;
+        }
+        let members = self.catalogue.family(root);
+        let records = members.iter().filter_map(|id| Some((*id, self.catalogue.get(id)?)));
+        let digest = consistency::family(records);
+        self.sweep.digests.insert(root, digest);
+        digest
+    }
+
+    /// The owner compares: says what differs here.
+    pub(super) fn compare(&mut self, owner: NodeId, theirs: &Summary) {
+        let shared = self.shared(owner, self.me.id);
+        let digests: Vec<(Digest, Digest)> =
+            shared.into_iter().map(|root| (root, self.digest(root))).collect();
+        let mine = consistency::summary(digests.iter().copied());
+        let parts = consistency::differing(&mine, theirs);
+        let held = digests.into_iter().filter(|(root, _)| parts.contains(&consistency::part(root))).collect();
+        self.send(owner, Message::Differ { parts, held });
+    }
+
+    /// A replica says what differs there: it is sent what is here, and asked for what it has.
+    pub(super) fn differ(&mut self, replica: NodeId, parts: &[u8], held: &[(Digest, Digest)]) {
+        if parts.is_empty() {
+            if let Some(peer) = self.peers.get_mut(&replica) {
+                peer.agreed = Some((peer.compared, self.now));
+            }
+            return;
+        }
+        let theirs: BTreeMap<Digest, Digest> = held.iter().copied().collect();
+        let shared = self.shared(self.me.id, replica);
+        let (mut behind, mut wanted) = (Vec::new(), Vec::new());
+        for root in shared.into_iter().filter(|root| parts.contains(&consistency::part(root))) {
+            let digest = self.digest(root);
+            if theirs.get(&root) != Some(&digest) {
+                behind.push(root);
+                wanted.extend(theirs.contains_key(&root).then_some(root));
+            }
+        }
+        self.copy_whole(replica, behind);
+        if !wanted.is_empty() {
+            self.send(replica, Message::Want { roots: wanted });
+        }
+    }
+
+    /// The owner proposes to forget the notes of old deletions, if everybody who was ever seen is there to agree.
+    fn bury_some(&mut self) {
+        if self.sweep.burial.as_ref().is_some_and(|burial| burial.until > self.now) || !self.is_complete() {
+            return;
+        }
+        self.sweep.burial = None;
+        let dead: Vec<(Digest, u64)> = self.catalogue.dead().collect();
+        let roots: BTreeSet<Digest> = dead.iter().map(|(root, _)| *root).collect();
+        self.sweep.dead.retain(|root, _| roots.contains(root));
+        let mut old = BTreeSet::new();
+        for (root, life) in dead {
+            let since = *self.sweep.dead.entry(root).or_insert(self.now);
+            let is_old = since + self.settings.bury_after <= self.now;
+            if is_old && old.len() < MAX_BURIED && self.owner(&root) == Some(self.me.id) {
+                old.insert((root, life));
+            }
+        }
+        if old.is_empty() {
+            return;
+        }
+        let missing: BTreeSet<NodeId> = self.active().into_iter().collect();
+        for id in &missing {
+            self.send(*id, Message::MayBury { dead: old.iter().copied().collect() });
+        }
+        let until = self.now + self.settings.patience * 5;
+        self.sweep.burial = Some(Burial { dead: old, missing, until });
+    }
+
+    /// Whether every node that was ever seen is there, but for those whose place another has taken.
+    fn is_complete(&self) -> bool {
+        let is_replaced = |lost: &super::peers::Peer| {
+            let mut others = self.peers.values().filter(|peer| peer.active).map(|peer| peer.member);
+            others.any(|member| member.address == lost.member.address)
+                || self.me.address == lost.member.address
+        };
+        self.peers.values().all(|peer| peer.active || is_replaced(peer))
+    }
+
+    /// Which of these may be forgotten as far as this node knows.
+    pub(super) fn may_bury(&mut self, from: NodeId, dead: Vec<(Digest, u64)>) {
+        let is_dead = |(root, life): &(Digest, u64)| {
+            let record = self.catalogue.get(root);
+            let gone = record.is_none_or(|record| record.body.is_none() && record.life == *life);
+            gone && !self.peers.values().any(|peer| peer.outbox.carries(root))
+        };
+        let dead = dead.into_iter().filter(is_dead).collect();
+        self.send(from, Message::Buriable { dead });
+    }
+
+    pub(super) fn buriable(&mut self, from: NodeId, dead: Vec<(Digest, u64)>) {
+        let Some(burial) = &mut self.sweep.burial else { return };
+        if !burial.missing.remove(&from) {
+            return;
+        }
+        let agreed: BTreeSet<(Digest, u64)> = dead.into_iter().collect();
+        burial.dead.retain(|dead| agreed.contains(dead));
+        if burial.missing.is_empty()
+            && let Some(burial) = self.sweep.burial.take()
+            && self.is_complete()
+        {
+            let dead: Vec<(Digest, u64)> = burial.dead.into_iter().collect();
+            for id in self.active() {
+                self.send(id, Message::Bury { dead: dead.clone() });
+            }
+            self.bury(dead);
+        }
+    }
+
+    /// Forgets the notes of these deletions.
+    pub(super) fn bury(&mut self, dead: Vec<(Digest, u64)>) {
+        for (root, life) in dead {
+            let is_dead = |record: &crate::record::Record| record.body.is_none() && record.life == life;
+            if self.catalogue.get(&root).is_some_and(is_dead) {
+                self.catalogue.remove(root);
+                self.owned.remove(&root);
+                self.dirty.insert(root);
+            }
+        }
+    }
+}
