@@ -5,7 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use dml_compute::{Engine, Registry};
-use dml_net::{Peer, Worker, discover, link::Link, worker};
+use dml_net::{
+    Worker, addresses,
+    discover::{self, Discovery},
+    link::Link,
+    peer, worker,
+};
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -35,6 +40,9 @@ struct Options {
         default_value = "127.0.0.1:7301"
     )]
     join: Vec<String>,
+    /// Remember in this file where db nodes answered, for a start while DNS fails [default: no file]
+    #[arg(long, value_name = "FILE", env = "DML_CACHE", hide_env_values = true)]
+    cache: Option<PathBuf>,
     /// How many pieces of work to compute at a time [default: one a core]
     #[arg(long, value_name = "N", env = "DML_SLOTS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
@@ -53,7 +61,9 @@ const EXAMPLES: &str = "Examples:
   worker                                  for the db node on this machine
   worker --listen 127.0.0.1:7310 --slots 2
   worker --join 10.0.0.5:7301 --join 10.0.0.6:7301
-  worker --join tasks.db                  every db node behind a DNS name";
+  worker --join tasks.db                  every db node behind a DNS name
+  worker --join tasks.db --cache db-nodes.json
+                                          also if DNS fails at the next start";
 
 /// How long work under way may go on after the end was asked for; what is not finished then goes to others.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,12 +93,7 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = listen::listen(options.listen, options.insecure).await?;
     let address = options.advertise.map_or_else(|| listener.local_addr(), Ok)?;
-    let addresses = tokio::select! {
-        addresses = db_nodes(&options.join) => addresses,
-        () = listen::end() => return Ok(()),
-    };
-    let peers = addresses.iter().map(|address| Peer::http(&address.to_string()));
-    let link = Link::new(peers.collect::<Result<Vec<_>, _>>()?);
+    let link = Link::discover(discovery(&options.join, options.cache)?, peer::http());
     let mut settings = worker::Options::default();
     if let Some(slots) = options.slots {
         settings.slots = slots.into();
@@ -109,22 +114,12 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The addresses of db nodes, as soon as one is known.
-async fn db_nodes(join: &[String]) -> Vec<SocketAddr> {
-    let sources: Vec<_> = join.iter().map(|join| discover::source(join, 7301)).collect();
-    let mut pause = Duration::from_millis(200);
-    loop {
-        let mut addresses = Vec::new();
-        for source in &sources {
-            addresses.extend(source.addresses().await);
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        if !addresses.is_empty() {
-            return addresses;
-        }
-        tracing::warn!(?join, "no address of a db node is known yet");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
+/// Where db nodes are said to be, and where some have been.
+fn discovery(join: &[String], cache: Option<PathBuf>) -> Result<Discovery, String> {
+    let sources = join.iter().map(|join| discover::source(join, 7301)).collect();
+    let Some(file) = cache else { return Ok(Discovery::new(sources)) };
+    let saved = addresses::read(&file)
+        .map_err(|error| format!("the addresses in {} cannot be read: {error}", file.display()))?;
+    let save = move |bytes: &[u8]| addresses::replace(&file, bytes);
+    Ok(Discovery::with_cache(sources, saved.as_deref(), Box::new(save)))
 }

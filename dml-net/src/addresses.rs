@@ -129,7 +129,7 @@ impl Addresses {
     }
 
     /// The bytes to be saved, if there is something new since they were last asked for.
-    pub fn to_save(&mut self) -> Option<Vec<u8>> {
+    pub fn unsaved(&mut self) -> Option<Vec<u8>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -218,19 +218,19 @@ mod tests {
         let mut addresses = Addresses::default();
         addresses.add(at(1));
         addresses.answered("[fd00::1]:80".parse().expect("an address"), s(1));
-        let bytes = addresses.to_save().expect("they are new");
+        let bytes = addresses.unsaved().expect("they are new");
         assert_eq!(bytes, br#"{"v":1,"addresses":["10.0.0.1:7301","[fd00::1]:80"]}"#);
         addresses.answered(at(1), s(2));
         addresses.failed(at(1), s(3));
-        assert_eq!(addresses.to_save(), None, "answers and failures are not worth a write");
+        assert_eq!(addresses.unsaved(), None, "answers and failures are not worth a write");
         let mut loaded = Addresses::default();
         loaded.load(&bytes).expect("these are ours");
         assert!(loaded.iter().eq(addresses.iter()));
-        assert_eq!(loaded.to_save(), None);
+        assert_eq!(loaded.unsaved(), None);
         loaded.remove(at(1));
-        assert_eq!(loaded.to_save(), Some(br#"{"v":1,"addresses":["[fd00::1]:80"]}"#.to_vec()));
+        assert_eq!(loaded.unsaved(), Some(br#"{"v":1,"addresses":["[fd00::1]:80"]}"#.to_vec()));
         loaded.not_saved();
-        assert!(loaded.to_save().is_some());
+        assert!(loaded.unsaved().is_some());
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             let mut addresses = Addresses::default();
             addresses.load(bytes).expect_err("this is no list of addresses");
             assert_eq!(addresses.iter().next(), None);
-            assert_eq!(addresses.to_save(), None);
+            assert_eq!(addresses.unsaved(), None);
         }
         let mut addresses = Addresses::default();
         let odd =

@@ -216,7 +216,7 @@ impl Discovery {
     /// Saves the cache if it has changed, without waiting for the disk.
     fn save(&self) {
         let Some(save) = &self.shared.save else { return };
-        let Some(bytes) = self.lock().cache.to_save() else { return };
+        let Some(bytes) = self.lock().cache.unsaved() else { return };
         let (save, shared) = (save.clone(), self.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = save(&bytes) {

@@ -13,6 +13,7 @@ pub mod client;
 pub mod cluster;
 pub mod db;
 pub mod discover;
+pub mod handshake;
 pub mod link;
 pub mod peer;
 pub mod problem;

@@ -1,23 +1,38 @@
-//! A worker's link to the db nodes: "a db node, whichever answers". Nothing is remembered between requests but who
-//! answered last, so any db node may die at any time.
+//! A worker's link to the db nodes: "a db node, whichever answers". It keeps a table of all db nodes ever known and
+//! turns to the one that was of service last, to the next when that one is silent, and to all again with pauses until
+//! the patience of the request is over. So any db node may die at any time, also while it is being asked.
+//!
+//! Every request may be sent twice, for doing a thing twice does it once.
+
+mod exchange;
+mod refresh;
+mod table;
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use dml_core::{
     Digest,
     node::{Request, Response},
 };
-use http_body_util::BodyExt;
-use hyper::{Method, StatusCode, header};
+use hyper::{Method, StatusCode};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{db::MAX_BLOB, peer::Peer, problem::Problem};
+use self::{
+    exchange::{Question, Silence, exchange},
+    table::{Node, Table},
+};
+use crate::{
+    db::MAX_BLOB,
+    discover::Discovery,
+    peer::{Dial, Peer},
+    problem::Problem,
+};
 
 /// Why the db nodes gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,38 +52,63 @@ pub enum LinkError {
     Garbled(&'static str),
 }
 
-/// The db nodes that a worker knows.
+/// The db nodes that a worker knows; cheap to clone.
 #[derive(Clone)]
 pub struct Link {
-    dbs: Arc<Vec<Known>>,
-    /// The one that answered last.
-    current: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
-/// A db node and how it answered last.
-struct Known {
-    peer: Peer,
-    last: Mutex<Option<(bool, Instant)>>,
+struct Shared {
+    table: Mutex<Table>,
+    /// Where new nodes come from, if they do.
+    discovery: Option<Discovery>,
+    /// Notified when a node is there that was not.
+    arrival: Notify,
+    /// Notified when a node failed: its replacement should be looked for.
+    departure: Arc<Notify>,
 }
 
-/// How long a request may take beyond the time that it asks to wait.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long requests are repeated while no db node answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same for a question of the moment, such as whether this worker is ready.
+const HASTE: Duration = Duration::from_secs(1);
+
+/// How long a node may be silent before the next one is asked. It doubles each time that all have been asked.
+const QUIET: Duration = Duration::from_secs(3);
+const MAX_QUIET: Duration = Duration::from_secs(24);
+
+/// The pause after all nodes have been asked; it doubles too.
+const PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 impl Link {
-    /// A link to these db nodes.
+    /// A link to these db nodes and no others.
     pub fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        let dbs = peers.into_iter().map(|peer| Known { peer, last: Mutex::new(None) }).collect();
-        Self { dbs: Arc::new(dbs), current: Arc::default() }
+        let link = Self::empty(None);
+        let now = Instant::now();
+        for (rank, peer) in (0..).zip(peers) {
+            link.lock().insert(None, peer, rank, now);
+        }
+        link
     }
 
-    /// The db nodes: where, whether they answered last time, how long ago that was.
+    /// A link to the db nodes that discovery finds, and to those that they know. It is there at once, and goes on
+    /// looking for nodes until its last clone is dropped. Call it within a tokio runtime.
+    pub fn discover(discovery: Discovery, dial: Dial) -> Self {
+        let link = Self::empty(Some(discovery.clone()));
+        tokio::spawn(refresh::run(Arc::downgrade(&link.shared), discovery, dial));
+        link
+    }
+
+    fn empty(discovery: Option<Discovery>) -> Self {
+        let (arrival, departure) = (Notify::new(), Arc::default());
+        Self { shared: Arc::new(Shared { table: Mutex::default(), discovery, arrival, departure }) }
+    }
+
+    /// The db nodes ever known: where, whether they answered last time, how long ago that was.
     pub fn nodes(&self) -> Vec<(Option<String>, bool, Duration)> {
-        let node = |known: &Known| {
-            let last = *known.last.lock().expect("nobody panics while holding it");
-            let (active, at) = last.unwrap_or((false, Instant::now()));
-            (known.peer.address().map(Into::into), active, at.elapsed())
-        };
-        self.dbs.iter().map(node).collect()
+        self.lock().all(Instant::now())
     }
 
     /// Asks the brain of a db node.
@@ -80,86 +120,196 @@ impl Link {
         } else {
             0
         };
+        let momentary = matches!(request, Request::Workers | Request::Leave { .. });
         let body = Bytes::from(serde_json::to_vec(request).expect("requests have string keys"));
-        let patience = PATIENCE + Duration::from_millis(wait);
-        let (_, bytes) = self.call(Method::POST, "/v1/ask", body, patience).await?;
+        let wait = Duration::from_millis(wait);
+        let question = Question { method: Method::POST, path: "/v1/ask".into(), body, wait };
+        let bytes = self.call(&question, if momentary { HASTE } else { PATIENCE }).await?;
         serde_json::from_slice(&bytes).map_err(|_| LinkError::Garbled("something that is no answer"))
     }
 
     /// Keeps a blob: it is durable on return.
     pub async fn put_blob(&self, bytes: impl Into<Bytes>) -> Result<Digest, LinkError> {
-        let bytes: Bytes = bytes.into();
-        if bytes.len() > MAX_BLOB {
+        let body: Bytes = bytes.into();
+        if body.len() > MAX_BLOB {
             let detail = format!(
                 "a result of {} MiB is larger than the {} MiB that a db node keeps: limit the depth, the leaves or the \
                  number of trees",
-                bytes.len() >> 20,
+                body.len() >> 20,
                 MAX_BLOB >> 20
             );
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "blob-too-large", detail).into());
         }
-        let digest = Digest::of(&bytes);
-        self.call(Method::PUT, &format!("/v1/blobs/{digest}"), bytes, PATIENCE).await?;
+        let digest = Digest::of(&body);
+        let path = format!("/v1/blobs/{digest}");
+        self.call(&Question { method: Method::PUT, path, body, wait: Duration::ZERO }, PATIENCE).await?;
         Ok(digest)
     }
 
-    /// Fetches a blob. Its digest is checked.
+    /// Fetches a blob, from any node that has it. Its digest is checked.
     pub async fn blob(&self, digest: Digest) -> Result<Bytes, LinkError> {
-        match self.call(Method::GET, &format!("/v1/blobs/{digest}"), Bytes::new(), PATIENCE).await {
-            Ok((_, bytes)) if Digest::of(&bytes) == digest => Ok(bytes),
+        let path = format!("/v1/blobs/{digest}");
+        let question = Question { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO };
+        match self.call(&question, PATIENCE).await {
+            Ok(bytes) if Digest::of(&bytes) == digest => Ok(bytes),
             Ok(_) => Err(LinkError::Garbled("bytes of another digest")),
             Err(LinkError::Problem(problem)) if problem.status == 404 => Err(LinkError::NoBlob(digest)),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends a request to the db node that answered last, and to the next ones while none answers. Every request may
-    /// be sent twice: doing a thing twice does it once.
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        patience: Duration,
-    ) -> Result<(StatusCode, Bytes), LinkError> {
-        let first = self.current.load(Ordering::Relaxed);
-        let mut why = "none is known".to_string();
-        for attempt in 0..self.dbs.len().max(1) + 1 {
-            let Some(known) = self.dbs.get((first + attempt) % self.dbs.len().max(1)) else { break };
-            let exchange = exchange(&known.peer, method.clone(), path, body.clone());
-            let answer = tokio::time::timeout(patience, exchange).await;
-            let active = matches!(answer, Ok(Ok(_)));
-            *known.last.lock().expect("nobody panics while holding it") = Some((active, Instant::now()));
-            match answer {
-                Ok(Ok((status, bytes))) => {
-                    self.current.store((first + attempt) % self.dbs.len(), Ordering::Relaxed);
-                    return match serde_json::from_slice::<Problem>(&bytes) {
-                        Ok(problem) if !status.is_success() => Err(problem.into()),
-                        _ if !status.is_success() => Err(LinkError::Garbled("an error without words")),
-                        _ => Ok((status, bytes)),
-                    };
+    /// Asks the nodes in turn until one is of service. What one cannot do, another may: it lacks a blob, its disk is
+    /// full, it is cut off from the others.
+    async fn call(&self, question: &Question, patience: Duration) -> Result<Bytes, LinkError> {
+        let start = Instant::now();
+        let (mut quiet, mut pause) = (QUIET, PAUSE);
+        loop {
+            let mut lap = Lap::default();
+            while let Some(node) = self.next(&lap.asked) {
+                lap.asked.insert(node.key);
+                let outcome = self.attempt(&node, question, quiet).await;
+                if let Some(answer) = lap.judge(&node, question, outcome) {
+                    self.lock().served(node.key);
+                    return answer;
                 }
-                Ok(Err(error)) => why = error,
-                Err(_) => why = format!("no answer within {} s", patience.as_secs()),
+            }
+            if let Some(error) = lap.verdict() {
+                return Err(error);
+            }
+            if start.elapsed() + pause > patience {
+                return Err(lap.give_up());
+            }
+            // A node that arrives meanwhile is asked at once.
+            let _ = tokio::time::timeout(pause, self.shared.arrival.notified()).await;
+            (quiet, pause) = ((quiet * 2).min(MAX_QUIET), (pause * 2).min(MAX_PAUSE));
+        }
+    }
+
+    /// The first node that was not asked yet, of those known by now.
+    fn next(&self, asked: &BTreeSet<u64>) -> Option<Node> {
+        self.lock().in_order().into_iter().find(|node| !asked.contains(&node.key))
+    }
+
+    /// Asks one node, and remembers whether it answered.
+    async fn attempt(
+        &self,
+        node: &Node,
+        question: &Question,
+        quiet: Duration,
+    ) -> Result<(StatusCode, Bytes), Silence> {
+        let given_up = async {
+            if question.wait.is_zero() {
+                std::future::pending::<()>().await;
+            }
+            node.given_up.notified().await;
+        };
+        let outcome = tokio::select! {
+            outcome = exchange(&node.peer, question, quiet) => outcome,
+            // Others have found the node dead while it was to answer later.
+            () = given_up => return Err(Silence::GivenUp),
+        };
+        match &outcome {
+            Ok(_) => self.answered(node.key, node.address),
+            Err(silence) => {
+                tracing::debug!(node = node.peer.address(), %silence, "a db node does not answer");
+                self.failed(node.key, node.address);
             }
         }
-        Err(LinkError::NoneAnswers(why))
+        outcome
+    }
+
+    fn answered(&self, key: u64, address: Option<SocketAddr>) {
+        if self.lock().answered(key, Instant::now()) {
+            self.shared.arrival.notify_waiters();
+        }
+        if let (Some(discovery), Some(address)) = (&self.shared.discovery, address) {
+            discovery.answered(address);
+        }
+    }
+
+    fn failed(&self, key: u64, address: Option<SocketAddr>) {
+        self.lock().failed(key, Instant::now());
+        self.shared.departure.notify_one();
+        if let (Some(discovery), Some(address)) = (&self.shared.discovery, address) {
+            discovery.failed(address);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.shared.table.lock().expect("nobody panics while holding it")
     }
 }
 
-async fn exchange(
-    peer: &Peer,
-    method: Method,
-    path: &str,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), String> {
-    let mut request = hyper::Request::builder().method(method).uri(path);
-    if path == "/v1/ask" {
-        request = request.header(header::CONTENT_TYPE, "application/json");
-    }
-    let request = request.body(Body::from(body)).map_err(|error| error.to_string())?;
-    let response = peer.call(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let bytes = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-    Ok((status, bytes))
+/// What came of asking each node once.
+#[derive(Default)]
+struct Lap {
+    asked: BTreeSet<u64>,
+    /// Why the last silent one was silent.
+    silence: Option<Silence>,
+    /// A node fell silent that did not seem to be before: what it knows may be with others soon.
+    shrunk: bool,
+    /// A node cannot do it at present.
+    busy: Option<Problem>,
+    /// A node cannot do it, and asking again would not help.
+    unable: Option<LinkError>,
+    /// No such blob at a node.
+    missing: Option<Problem>,
 }
+
+impl Lap {
+    /// Whether this is the answer. If not, the next node is asked.
+    fn judge(
+        &mut self,
+        node: &Node,
+        question: &Question,
+        outcome: Result<(StatusCode, Bytes), Silence>,
+    ) -> Option<Result<Bytes, LinkError>> {
+        let (status, bytes) = match outcome {
+            Ok(answer) => answer,
+            Err(silence) => {
+                self.shrunk |= node.active;
+                self.silence = Some(silence);
+                return None;
+            }
+        };
+        if status.is_success() {
+            return Some(Ok(bytes));
+        }
+        let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) else {
+            // Perhaps it is no db node at all, or one of another version.
+            self.unable.get_or_insert(LinkError::Garbled("an error without words"));
+            return None;
+        };
+        if status == StatusCode::SERVICE_UNAVAILABLE && ["unavailable", "no-answer"].contains(&&*problem.code)
+        {
+            self.busy = Some(problem);
+        } else if status == StatusCode::NOT_FOUND && question.method == Method::GET {
+            self.missing = Some(problem);
+        } else if status.is_server_error() || problem.code == "blob-missing" {
+            self.unable = Some(problem.into());
+        } else {
+            return Some(Err(problem.into()));
+        }
+        None
+    }
+
+    /// What is to be told after all have been asked; nothing if they are to be asked again.
+    fn verdict(&mut self) -> Option<LinkError> {
+        if self.shrunk || self.busy.is_some() {
+            return None;
+        }
+        self.missing.take().map(Into::into).or(self.unable.take())
+    }
+
+    /// What is to be told when the patience is over.
+    fn give_up(self) -> LinkError {
+        let problem = self.unable.or(self.missing.or(self.busy).map(Into::into));
+        problem.unwrap_or_else(|| {
+            let why = self.silence.map(|silence| silence.to_string());
+            LinkError::NoneAnswers(why.unwrap_or_else(|| "none is known yet".into()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Keeps the table up to date: asks discovery for addresses, the db nodes for each other, and silent nodes whether they
+//! are back.
+
+use std::{net::SocketAddr, sync::Weak, time::Duration};
+
+use axum::body::Bytes;
+use futures_util::future::join_all;
+use hyper::Method;
+use tokio::time::Instant;
+
+use super::{
+    Link, Shared,
+    exchange::{Question, exchange},
+    table::Node,
+};
+use crate::{
+    addresses::plausible,
+    discover::Discovery,
+    handshake::greet,
+    peer::Dial,
+    view::{NodeView, Page, Role},
+};
+
+/// How often; more often while no node is there.
+const EVERY: Duration = Duration::from_secs(5);
+const ALONE: Duration = Duration::from_secs(1);
+
+/// The least time between two rounds, however many nodes fail.
+const LEAST: Duration = Duration::from_millis(200);
+
+/// How long a db node may take to say which others there are. One that takes longer is held for dead.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// So many nodes are asked for others at a time, until one answers.
+const ASKED: usize = 3;
+
+/// So many nodes are probed at a time.
+const PROBES: usize = 16;
+
+/// Goes on until the link is dropped.
+pub(super) async fn run(shared: Weak<Shared>, discovery: Discovery, dial: Dial) {
+    let seed = std::hash::RandomState::new();
+    // Each worker has its own order of the nodes, so that not all begin with the same one.
+    let rank = |address: SocketAddr| std::hash::BuildHasher::hash_one(&seed, address);
+    let mut sources_at = Instant::now();
+    let mut was_alone = None;
+    loop {
+        let Some(link) = shared.upgrade().map(|shared| Link { shared }) else { return };
+        let add = |address| link.add(address, &dial, rank(address));
+        let find = async {
+            if Instant::now() >= sources_at {
+                discovery.refresh().await.into_iter().for_each(add);
+                sources_at = Instant::now() + discovery.pause();
+            }
+        };
+        tokio::join!(find, async { link.neighbours().await.into_iter().for_each(add) });
+        link.probe().await;
+        let alone = !link.lock().any_active();
+        if alone != was_alone.unwrap_or(!alone) {
+            link.tell(alone);
+        }
+        was_alone = Some(alone);
+        if alone {
+            sources_at = sources_at.min(Instant::now() + ALONE);
+        }
+        let departure = link.shared.departure.clone();
+        drop(link);
+        tokio::time::sleep(LEAST).await;
+        let _ = tokio::time::timeout(if alone { ALONE } else { EVERY }, departure.notified()).await;
+    }
+}
+
+impl Link {
+    fn add(&self, address: SocketAddr, dial: &Dial, rank: u64) {
+        let mut table = self.lock();
+        if !table.knows(address) {
+            tracing::debug!(%address, "the address of a db node");
+            table.insert(Some(address), dial(address), rank, Instant::now());
+            drop(table);
+            self.shared.arrival.notify_waiters();
+        }
+    }
+
+    fn tell(&self, alone: bool) {
+        let known = self.nodes().len();
+        if alone {
+            tracing::warn!(known, "no db node answers: looking for one");
+        } else {
+            tracing::info!(known, "a db node answers");
+        }
+    }
+
+    /// Asks a db node which others there are, and gives the addresses that are new. It is also how a db node that hangs
+    /// is found out while it is to answer a request later.
+    async fn neighbours(&self) -> Vec<SocketAddr> {
+        let nodes = self.lock().in_order();
+        for node in nodes.iter().take(ASKED) {
+            if let Some(views) = self.list(node).await {
+                let now = Instant::now();
+                let mut table = self.lock();
+                let far = node.address.is_some_and(|address| !address.ip().is_loopback());
+                let told = views.iter().filter(|view| view.role == Role::Db).filter_map(|view| {
+                    let address: SocketAddr =
+                        view.address.as_deref()?.trim_start_matches("http://").parse().ok()?;
+                    // What is local to another machine is something else here.
+                    let usable = plausible(address) && !(far && address.ip().is_loopback());
+                    (usable && table.hearsay(&view.id, address, view.active, now)).then_some(address)
+                });
+                return told.collect();
+            }
+        }
+        Vec::new()
+    }
+
+    async fn list(&self, node: &Node) -> Option<Vec<NodeView>> {
+        let question = Question {
+            method: Method::GET,
+            path: "/v1/nodes".into(),
+            body: Bytes::new(),
+            wait: Duration::ZERO,
+        };
+        match exchange(&node.peer, &question, PATIENCE).await {
+            Ok((_, bytes)) => {
+                let page = serde_json::from_slice::<Page<NodeView>>(&bytes).ok()?;
+                self.answered(node.key, node.address);
+                Some(page.items)
+            }
+            Err(silence) => {
+                tracing::debug!(node = node.peer.address(), %silence, "a db node does not answer");
+                self.failed(node.key, node.address);
+                None
+            }
+        }
+    }
+
+    /// Asks nodes of which nothing was heard lately who they are.
+    async fn probe(&self) {
+        let nodes = self.lock().due(Instant::now(), PROBES);
+        let probe = async |node: Node| match greet(&node.peer).await {
+            Ok(Some(member)) => {
+                self.lock().named(node.key, member.id.to_string());
+                self.answered(node.key, node.address);
+            }
+            // Something else is there: a db node that does not say who it is shows by its service that it is one.
+            Ok(None) => {}
+            Err(_) => self.failed(node.key, node.address),
+        };
+        join_all(nodes.into_iter().map(probe)).await;
+    }
+}
