@@ -21,6 +21,7 @@ pub mod replication;
 pub mod rng;
 pub mod routing;
 pub mod schedule;
+pub mod sim;
 pub mod split;
 pub mod swim;
 pub mod training;
