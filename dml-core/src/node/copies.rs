@@ -342,7 +342,7 @@ impl Node {
         if self.owned.contains(&root) {
             self.follow(root)
         } else {
-            self.check_owner(root)
+            self.check_owner_after(root, Some(from));
         }
         true
     }

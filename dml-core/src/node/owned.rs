@@ -16,18 +16,23 @@ pub(super) struct Handover {
 impl Node {
     /// Takes a thing over, or lets go of it, as its holders have it.
     pub(super) fn check_owner(&mut self, root: Digest) {
+        self.check_owner_after(root, None);
+    }
+
+    /// The same, when a node has just sent it, of whose row nothing may be known yet.
+    pub(super) fn check_owner_after(&mut self, root: Digest, sender: Option<NodeId>) {
         let owner = self.owner(&root);
         let mine = owner == Some(self.me.id);
         match (mine, self.owned.contains(&root)) {
             (true, false) => {
-                let before = self.active_holders(&root).into_iter().find(|id| *id != self.me.id);
-                match (before, self.handovers.get(&root)) {
-                    (Some(from), None) if self.has_work(&root) => {
+                let before = self.active_holders(&root).into_iter().find(|id| *id != self.me.id).or(sender);
+                match before {
+                    _ if self.handovers.contains_key(&root) => {}
+                    Some(from) if self.has_work(&root) => {
                         let until = self.now + self.settings.patience;
                         self.handovers.insert(root, Handover { from, until });
                     }
-                    (Some(from), Some(handover)) if handover.from == from => {}
-                    (Some(_) | None, _) => self.take_over(root),
+                    Some(_) | None => self.take_over(root),
                 }
             }
             (false, true) => {

@@ -191,7 +191,16 @@ impl Node {
     pub(super) fn hold(&mut self, root: Digest, held: Held) {
         if self.row.set(root, held) {
             self.routing.set(self.me.id, Change { datum: root, held });
-            self.unchecked.insert(root);
+            self.review(root);
+        }
+    }
+
+    /// The holders of a thing have changed. Copies that are missing are ordered at the next sweep: those that are on
+    /// their way are heard of first.
+    fn review(&mut self, root: Digest) {
+        if self.catalogue.get(&root).is_some() {
+            self.check_owner(root);
+            self.lacking.insert(root);
         }
     }
 
@@ -229,10 +238,8 @@ impl Node {
         match self.routing.apply(from, since, changes, version) {
             Applied::News(data) => {
                 for datum in data {
-                    if self.catalogue.get(&datum).is_some() {
-                        self.unchecked.insert(datum);
-                    }
                     self.landed(from, &datum);
+                    self.review(datum);
                 }
             }
             Applied::Gap(since) => self.send(from, Message::RowWanted { since }),

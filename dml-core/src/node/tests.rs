@@ -1,5 +1,6 @@
 //! Events in, effects out; and what must be true of the node between any two events.
 
+mod cluster;
 mod records;
 mod work;
 

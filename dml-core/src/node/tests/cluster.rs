@@ -1,0 +1,363 @@
+//! Several nodes that hear each other at once: what each does for the others.
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::*;
+use crate::member::{Member, NodeId};
+
+/// Nodes, their disks, and the letters between those that are not cut off.
+struct Net {
+    nodes: BTreeMap<u8, Node>,
+    now: Duration,
+    letters: VecDeque<(NodeId, Letter)>,
+    replies: BTreeMap<Ticket, Response>,
+    tickets: Ticket,
+    /// Nodes of the other side.
+    cut: BTreeSet<u8>,
+}
+
+fn member(n: u8, generation: u32) -> Member {
+    let address = core::net::SocketAddr::from(([10, 0, 0, n], 7301));
+    Member { id: NodeId::new(u64::from(n)), address, generation }
+}
+
+impl Net {
+    fn new(count: u8) -> Self {
+        let settings = Settings { bury_after: 30 * SECOND, ..Settings::default() };
+        let node = |n| (n, Node::new(settings.clone(), member(n, 1), []));
+        let nodes = (1..=count).map(node).collect();
+        let (letters, replies, cut) = (VecDeque::new(), BTreeMap::new(), BTreeSet::new());
+        let mut net = Self { nodes, now: SECOND, letters, replies, tickets: 0, cut };
+        net.meet();
+        net
+    }
+
+    fn meet(&mut self) {
+        let all: Vec<u8> = self.nodes.keys().copied().collect();
+        for a in &all {
+            for b in all.iter().filter(|b| *b != a) {
+                let event = match self.cut.contains(a) == self.cut.contains(b) {
+                    true => Event::Active(self.nodes[b].me),
+                    false => Event::Inactive(NodeId::new(u64::from(*b))),
+                };
+                self.handle(*a, event);
+            }
+        }
+        self.run();
+    }
+
+    fn split(&mut self, cut: &[u8]) {
+        self.cut = cut.iter().copied().collect();
+        self.meet();
+    }
+
+    fn kill(&mut self, n: u8) {
+        self.nodes.remove(&n);
+        let all: Vec<u8> = self.nodes.keys().copied().collect();
+        all.into_iter().for_each(|other| self.handle(other, Event::Inactive(NodeId::new(u64::from(n)))));
+        self.run();
+    }
+
+    fn handle(&mut self, n: u8, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let node = self.nodes.get_mut(&n).expect("it is there");
+            for effect in node.handle(self.now, event) {
+                match effect {
+                    Effect::Persist { write, .. } => events.push_back(Event::Persisted(write)),
+                    Effect::Reply(ticket, response) => {
+                        self.replies.insert(ticket, response);
+                    }
+                    Effect::Send { to, letter } => self.letters.push_back((to, letter)),
+                    Effect::Discard(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Delivers letters until there are none.
+    fn run(&mut self) {
+        for _ in 0..100_000 {
+            let Some((to, letter)) = self.letters.pop_front() else { return };
+            let (from, to) = (letter.from.number() as u8, to.number() as u8);
+            if self.nodes.contains_key(&to) && self.cut.contains(&from) == self.cut.contains(&to) {
+                self.handle(to, Event::Letter(letter));
+            }
+        }
+        panic!("letters go in circles");
+    }
+
+    fn pass(&mut self, seconds: u32) {
+        for _ in 0..seconds * 4 {
+            self.now += SECOND / 4;
+            for n in self.nodes.keys().copied().collect::<Vec<_>>() {
+                self.handle(n, Event::Tick);
+            }
+            self.run();
+        }
+    }
+
+    fn send(&mut self, n: u8, request: Request) -> Ticket {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.handle(n, Event::Request { ticket, request, time_ms: self.now.as_millis() as u64 });
+        self.run();
+        ticket
+    }
+
+    fn ask(&mut self, n: u8, request: Request) -> Response {
+        let ticket = self.send(n, request);
+        self.replies.remove(&ticket).expect("it is answered at once")
+    }
+
+    fn create(&mut self, n: u8, body: Body) -> (Digest, u32) {
+        match self.ask(n, Request::Create { body, name: Some("x".into()) }) {
+            Response::Created { id, replicas, .. } => (id, replicas),
+            other => panic!("not created: {other:?}"),
+        }
+    }
+
+    /// Does pieces at the workers of these nodes in turn until there are none; gives how many there were.
+    fn work(&mut self, at: &[u8]) -> u32 {
+        let mut pieces = 0;
+        loop {
+            let mut idle = true;
+            for n in at {
+                let worker = alloc::format!("w{n}");
+                if let Response::Work(work) = self.ask(*n, claim(&worker, 1, 0))
+                    && let Some(assignment) = work.first()
+                {
+                    assert_eq!(self.ask(*n, done(assignment.lease)), Response::Done);
+                    (pieces, idle) = (pieces + 1, false);
+                }
+            }
+            if idle {
+                return pieces;
+            }
+        }
+    }
+
+    fn holders(&self, id: Digest) -> Vec<u8> {
+        self.nodes.iter().filter(|(_, node)| node.record(&id).is_some()).map(|(n, _)| *n).collect()
+    }
+
+    fn owners(&self, id: Digest) -> Vec<u8> {
+        self.nodes.iter().filter(|(_, node)| node.owned.contains(&id)).map(|(n, _)| *n).collect()
+    }
+
+    /// All copies of everything are equal, and there are enough.
+    fn agree(&self, factor: usize) {
+        let mut all: BTreeMap<Digest, Vec<&Record>> = BTreeMap::new();
+        for node in self.nodes.values() {
+            for id in node.catalogue.ids() {
+                all.entry(id).or_default().push(node.record(&id).expect("it has it"));
+            }
+        }
+        for (id, copies) in all {
+            assert!(copies.len() >= factor.min(self.nodes.len()), "{id:?} is on {} nodes", copies.len());
+            assert!(copies.iter().all(|copy| *copy == copies[0]), "copies of {id:?} differ: {copies:?}");
+        }
+    }
+}
+
+fn both() -> (Body, Body) {
+    (Body::Dataset(table(0)), Body::Training(training(&[Plan { rounds: 2, units: 3, fold: true }], 0)))
+}
+
+#[test]
+fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
+    for (count, copies) in [(1, 1), (2, 2), (3, 3), (5, 3)] {
+        let mut net = Net::new(count);
+        let (dataset, training) = both();
+        let (id, replicas) = net.create(count, dataset.clone());
+        assert_eq!(replicas, copies, "of {count} nodes");
+        assert_eq!(net.holders(id).len() as u32, copies);
+        assert_eq!(net.owners(id), [net.holders(id)[0]], "the lowest address owns it");
+        let (id, replicas) = net.create(1, training);
+        assert_eq!((replicas, net.owners(id).len()), (copies, 1));
+        assert_eq!(net.create(1, dataset).1, copies, "again is as good as once");
+        net.agree(copies as usize);
+    }
+}
+
+#[test]
+fn any_node_answers_for_all() {
+    let mut net = Net::new(5);
+    let (dataset, training) = both();
+    let (table, _) = net.create(4, dataset);
+    let (id, _) = net.create(5, training);
+    assert_eq!(net.work(&[1, 2, 3, 4, 5]), 1 + 8 + 1);
+    net.agree(3);
+    for n in 1..=5 {
+        let Response::Family { entries, .. } = net.ask(n, watch(id, 0)) else { panic!("it is known to {n}") };
+        assert_eq!(entries.len(), 4);
+        let child = entries[1].id;
+        let Response::Family { entries, .. } = net.ask(n, watch(child, 0)) else { panic!("a child, at {n}") };
+        assert_eq!(entries[0].id, child);
+        let find = Request::Find { kind: Kind::Dataset, text: "x".into() };
+        assert_eq!(net.ask(n, find), Response::Found(table));
+        let list = Request::List { kind: Kind::Training, after: None, limit: 9 };
+        let Response::Page { entries, next: None } = net.ask(n, list) else { panic!("a page") };
+        assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id]);
+        let unknown = Digest::of(b"nothing");
+        assert_eq!(net.ask(n, watch(unknown, 0)), Response::Refused(not_found("record", unknown)));
+        let Response::Route(route) = net.ask(n, Request::Route { id: child }) else { panic!("a route") };
+        assert_eq!((route.root, route.holders.len(), route.factor), (id, 3, 3));
+        assert_eq!(route.owner.map(|owner| owner.number() as u8), Some(net.owners(id)[0]));
+    }
+}
+
+#[test]
+fn work_waits_at_one_node_and_is_found_at_another() {
+    let mut net = Net::new(5);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let waiting: Vec<Ticket> =
+        (1..=5).map(|n| net.send(n, claim(&alloc::format!("w{n}"), 1, 30_000))).collect();
+    net.create(5, training);
+    let served = |net: &Net| waiting.iter().filter(|ticket| net.replies.contains_key(ticket)).count();
+    assert_eq!(served(&net), 1, "there is one piece, and it is given once");
+    let Some(Response::Work(work)) = waiting.iter().find_map(|t| net.replies.get(t)).cloned() else {
+        panic!("work")
+    };
+    assert_eq!(net.ask(3, done(work[0].lease)), Response::Done, "whoever hears the result passes it on");
+    assert_eq!(served(&net), 4, "the next round has three pieces");
+}
+
+#[test]
+fn two_of_three_holders_may_die() {
+    let mut net = Net::new(5);
+    let (dataset, training) = both();
+    let (table, _) = net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    let mut done_before = 0;
+    for _ in 0..2 {
+        let owner = net.owners(id)[0];
+        let survivor = *net.nodes.keys().find(|n| **n != owner).expect("there are others");
+        if let Response::Work(work) = net.ask(survivor, claim("w", 1, 0)) {
+            assert_eq!(net.ask(survivor, done(work[0].lease)), Response::Done);
+            done_before += 1;
+        }
+        net.kill(owner);
+    }
+    net.pass(3);
+    net.agree(3);
+    assert!(net.holders(table).len() == 3 && net.holders(id).len() == 3);
+    let left: Vec<u8> = net.nodes.keys().copied().collect();
+    assert_eq!(net.work(&left), 10 - done_before, "what was done is not done again");
+    net.agree(3);
+}
+
+#[test]
+fn the_sides_of_a_partition_work_on_and_merge() {
+    let mut net = Net::new(5);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training.clone());
+    net.work(&[1]);
+    net.split(&[4, 5]);
+    let (other, replicas) = net.create(5, Body::Dataset(table(7)));
+    assert_eq!(replicas, 2, "on all that are there");
+    let (again, _) = net.create(2, Body::Training(super::training(&[ONCE], 3)));
+    net.work(&[2, 3]);
+    net.pass(5);
+    net.split(&[]);
+    net.pass(8);
+    net.agree(3);
+    assert_eq!(net.work(&[1, 2, 3, 4, 5]), 0, "what is finished is not done again");
+    for n in 1..=5 {
+        for id in [id, other, again] {
+            assert!(matches!(net.ask(n, watch(id, 0)), Response::Family { .. }));
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_a_partition_may_do_the_same_work() {
+    let mut net = Net::new(4);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    let holders = net.holders(id);
+    net.split(&holders[..1]);
+    let other: Vec<u8> = net.nodes.keys().copied().filter(|n| *n != holders[0]).collect();
+    assert_eq!(net.owners(id).len(), 2, "one on each side");
+    assert_eq!(net.work(&[holders[0]]), 10);
+    assert_eq!(net.work(&other), 10);
+    net.split(&[]);
+    net.pass(8);
+    assert_eq!(net.owners(id).len(), 1);
+    net.agree(3);
+    assert_eq!(
+        net.nodes.values().map(Node::divergences).sum::<u64>(),
+        0,
+        "the same work has the same result"
+    );
+}
+
+#[test]
+fn what_is_deleted_on_one_side_stays_deleted_and_is_forgotten_in_the_end() {
+    let mut net = Net::new(4);
+    let (dataset, training) = both();
+    let (table, _) = net.create(1, dataset.clone());
+    let (id, _) = net.create(1, training.clone());
+    assert!(matches!(net.ask(2, Request::Delete { id: table }), Response::Refused(Refusal::InUse { .. })));
+    net.work(&[1, 2, 3, 4]);
+    let holders = net.holders(id);
+    net.split(&holders[..1]);
+    let other = *net.nodes.keys().find(|n| **n != holders[0]).expect("there are others");
+    assert_eq!(net.ask(other, Request::Delete { id }), Response::Done);
+    net.pass(60);
+    assert!(net.holders(id).len() >= 3, "somebody is not there who may bring it back");
+    net.split(&[]);
+    net.pass(10);
+    let alive = |net: &Net| net.nodes.values().filter(|node| node.catalogue.body(&id).is_some()).count();
+    assert_eq!(alive(&net), 0, "an old replica does not bring it back");
+    net.agree(3);
+    net.pass(60);
+    assert!(net.holders(id).is_empty(), "nobody needs to know any more");
+    assert!(net.nodes.values().all(|node| node.routing.holders(&id).is_empty()));
+    assert_eq!(net.create(3, training).1, 3, "it can be made again");
+    net.agree(3);
+}
+
+#[test]
+fn a_worker_that_is_gone_is_known_everywhere() {
+    let mut net = Net::new(3);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    let owner = net.owners(id)[0];
+    let other = *net.nodes.keys().find(|n| **n != owner).expect("there are others");
+    let Response::Work(work) = net.ask(other, claim("a", 1, 0)) else { panic!("work") };
+    let waiting = net.send(owner, claim("b", 1, 30_000));
+    let Response::Workers(workers) = net.ask(other, Request::Workers) else { panic!("workers") };
+    assert_eq!(
+        workers.iter().map(|w| (w.worker.as_str(), w.leases)).collect::<Vec<_>>(),
+        [("a", 1), ("b", 0)]
+    );
+    assert!(!net.replies.contains_key(&waiting));
+    net.ask(other, Request::Leave { worker: "a".into(), dead: true });
+    let Some(Response::Work(again)) = net.replies.get(&waiting) else { panic!("it is free again") };
+    assert_eq!(again[0].lease.slot, work[0].lease.slot);
+}
+
+#[test]
+fn leases_move_with_the_ownership() {
+    let mut net = Net::new(1);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    // The only node is the owner; then one with a lower address comes, and gets a copy.
+    let Response::Work(work) = net.ask(1, claim("a", 1, 0)) else { panic!("work") };
+    let lower = Member { address: core::net::SocketAddr::from(([9, 0, 0, 1], 7301)), ..member(2, 1) };
+    net.nodes.insert(2, Node::new(Settings::default(), lower, []));
+    net.meet();
+    net.pass(3);
+    assert_eq!(net.owners(id), [2]);
+    assert_eq!(net.ask(1, claim("b", 1, 0)), Response::Work(vec![]), "its only piece is leased");
+    let lease = work[0].lease;
+    let renew = Request::Renew { worker: "a".into(), leases: vec![lease] };
+    assert_eq!(net.ask(1, renew), Response::Lost(vec![]));
+    assert_eq!(net.ask(1, done(lease)), Response::Done);
+    net.agree(2);
+}
