@@ -5,6 +5,7 @@
 //! - [`peer::Peer`]: a node that one can send HTTP requests to: an axum `Router` in this process, or an address.
 //! - [`client::Client`]: the users' API, typed; [`view`] has what it answers.
 //! - [`cluster::Cluster`]: db nodes and workers in one process, wired Router to Router with no socket.
+//! - [`membership`]: which db nodes are there. [`link`]: how a worker reaches them.
 //! - [`serve`]: the accept loop. [`discover`]: where nodes are, with [`addresses`], its cache.
 
 pub mod addresses;
@@ -15,6 +16,7 @@ pub mod db;
 pub mod discover;
 pub mod handshake;
 pub mod link;
+pub mod membership;
 pub mod peer;
 pub mod problem;
 pub mod serve;

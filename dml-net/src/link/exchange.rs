@@ -21,17 +21,17 @@ use tokio::time::Instant;
 use crate::peer::{Peer, PeerError};
 
 /// What is asked of a db node.
-pub(super) struct Question {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) body: Bytes,
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) body: Bytes,
     /// How long the answer may be kept back on purpose.
-    pub(super) wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     #[error(transparent)]
     Peer(#[from] PeerError),
     #[error("it took more than {} s", .0.as_secs())]
@@ -49,7 +49,7 @@ const PART: usize = 256 << 10;
 const BYTES_PER_SECOND: usize = 16 << 20;
 
 /// Asks, and gives up after `quiet` without a sign of life.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     peer: &Peer,
     question: &Question,
     quiet: Duration,
