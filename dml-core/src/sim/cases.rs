@@ -1,6 +1,8 @@
 //! Noticing the hard cases of [`super::Sometimes`].
 
 use super::{check::job_of, network::Place, reference::Course, sometimes::Sometimes, world::World};
+use alloc::vec::Vec;
+
 use crate::{
     id::Digest,
     merge::Merge,
@@ -13,6 +15,12 @@ impl World<'_> {
     pub(super) fn course(&self, job: &Digest) -> Option<&Course> {
         let mut jobs = self.things.iter().flat_map(|thing| &thing.jobs);
         jobs.find(|(id, _)| id == job).map(|(_, course)| course)
+    }
+
+    /// The jobs of a thing.
+    pub(super) fn jobs_of(&self, id: &Digest) -> Vec<Digest> {
+        let thing = self.things.iter().filter(|thing| thing.id == *id);
+        thing.flat_map(|thing| thing.jobs.iter().map(|(job, _)| *job)).collect()
     }
 
     /// A node is about to merge what another one sent.

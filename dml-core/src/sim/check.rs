@@ -247,6 +247,9 @@ impl World<'_> {
             _ if before.body.is_none() => {
                 self.ledger.buried.insert((self.hosts[host].me.id, id));
                 self.reach(Sometimes::Buried);
+                // Lives are counted anew from here.
+                let jobs: Vec<Digest> = self.jobs_of(&id);
+                self.ledger.reached.retain(|(job, _), _| !jobs.contains(job));
             }
             Some(parent) => {
                 let (life_before, life) = self.lives(host, &parent);

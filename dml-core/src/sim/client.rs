@@ -258,8 +258,12 @@ impl World<'_> {
 
     /// Nobody does anything but what the end demands.
     pub(super) fn clients_stop(&mut self) {
-        for client in &mut self.clients {
-            (client.doing, client.ticket) = (None, None);
+        for c in 0..self.clients.len() {
+            let client = &mut self.clients[c];
+            client.doing = None;
+            if client.ticket.take().is_some() {
+                self.later(Duration::from_secs(1), What::Client(c));
+            }
         }
     }
 

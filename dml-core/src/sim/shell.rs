@@ -15,7 +15,7 @@ use super::{
 use crate::{
     id::Digest,
     member::NodeId,
-    node::{Effect, Event, Letter, Response},
+    node::{Effect, Event, Letter, Message, Response},
 };
 
 /// So many ticks at one time, each of which asks for another, are a loop.
@@ -289,7 +289,9 @@ impl World<'_> {
             self.met(fault);
         }
         let letter = Box::new(letter);
-        if let Some(after) = fate.again {
+        // A question is one connection: it does not come again when that has ended.
+        let is_question = matches!(letter.message, Message::Ask { .. });
+        if let Some(after) = fate.again.filter(|after| !is_question || *after < Duration::from_secs(2)) {
             self.later(after, What::Letter { from: host, to, letter: letter.clone(), again: true });
         }
         if let Some(after) = fate.arrives {
