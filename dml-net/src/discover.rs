@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_hangs_is_not_doubled() {
+        let dns = Dns::new("db.example", 7301);
+        let (answer, hangs) = tokio::sync::oneshot::channel();
+        *dns.lookup.lock().await = Some(tokio::spawn(async { hangs.await.unwrap_or_default() }));
+        let start = Instant::now();
+        assert_eq!(dns.addresses().await, []);
+        assert_eq!(start.elapsed(), PATIENCE);
+        answer.send(vec![at(1)]).expect("it is waited for still");
+        assert_eq!(dns.addresses().await, [at(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn sources_are_asked_less_often_when_nothing_changes() {
         let dns = Moody::default();
         let discovery = Discovery::new(vec![Box::new(dns.clone())]);

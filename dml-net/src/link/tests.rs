@@ -295,7 +295,7 @@ async fn blobs_may_take_their_time_but_must_move() {
     let second = Duration::from_secs(1);
     let slow = move |parts: usize| {
         Body::from_stream(stream::unfold(0, move |n| async move {
-            tokio::time::sleep(second * if n < parts { 1 } else { 1000 }).await;
+            tokio::time::sleep(second * if n < parts { 2 } else { 1000 }).await;
             (n < 9).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![n as u8; 10])), n + 1))
         }))
     };
@@ -311,12 +311,16 @@ async fn blobs_may_take_their_time_but_must_move() {
         }
         format!("{length}")
     };
-    let moving = Router::new().route("/v1/blobs/{digest}", get(async move || slow(99)).put(steady));
+    let late = async move || {
+        tokio::time::sleep(second * 2).await;
+        slow(99)
+    };
+    let moving = Router::new().route("/v1/blobs/{digest}", get(late).put(steady));
     let link = Link::new([Peer::router(stuck), Peer::router(moving)]);
     let start = Instant::now();
     assert_eq!(link.blob(digest).await.expect("the second has it"), blob);
-    // Five parts and a silence at the first, then nine parts and the end at the other.
-    assert_eq!(start.elapsed(), second * 5 + QUIET + second * 10);
+    // Five parts and a silence at the first, then a late head, nine parts and the end at the other.
+    assert_eq!(start.elapsed(), second * 10 + QUIET + second * 22);
     let large = vec![7; 20 * (256 << 10)];
     assert_eq!(link.put_blob(large.clone()).await.expect("it moves"), Digest::of(&large));
 }
@@ -361,6 +365,26 @@ async fn what_one_node_cannot_do_another_may() {
     let nowhere = link.blob(Digest::of(b"another")).await;
     assert!(matches!(nowhere, Err(LinkError::NoBlob(_))), "{nowhere:?}");
     assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_had_is_asked_for_again() {
+    let here = InProcess::default();
+    let blob = Bytes::from_static(b"a blob");
+    let copy = blob.clone();
+    here.insert(at(1), Router::new().route("/v1/blobs/{digest}", get(async move || copy)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let copied = blob.clone();
+    // The copy arrives between the first question and the second.
+    let repaired = async move || match asked.fetch_add(1, Relaxed) {
+        0 => Err(Problem::not_found("not here yet")),
+        _ => Ok(copied),
+    };
+    here.insert(at(2), Router::new().route("/v1/blobs/{digest}", get(repaired)));
+    let link = Link::new([here.dial()(at(1)), here.dial()(at(2))]);
+    assert_eq!(link.blob(Digest::of(&blob)).await.expect("the first has it"), blob);
+    here.remove(at(1));
+    assert_eq!(link.blob(Digest::of(&blob)).await.expect("the second has it by now"), blob);
 }
 
 #[tokio::test(start_paused = true)]

@@ -156,6 +156,25 @@ async fn other_requests_are_signs_of_life_or_death() {
     assert!(start.elapsed() <= Settings::default().refusal + FRESH, "{:?}", start.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refused_datagram_is_evidence() {
+    let here = InProcess::default();
+    let settings = Settings { suspicion: Duration::from_secs(20), ..Settings::default() };
+    let start = |n| {
+        let seeds = seeds(&[at(1)]);
+        let (membership, _, run) = Membership::new(member(n, 1), Vec::new(), seeds, here.dial(), settings);
+        here.insert(at(n), membership.router());
+        (membership, tokio::spawn(run))
+    };
+    let (one, two) = (start(1), start(2));
+    let there = || one.0.nodes().iter().any(|seen| seen.health.is_active());
+    until("it is there", there).await;
+    here.remove(at(2));
+    two.1.abort();
+    let time = until("it is gone", || !there()).await;
+    assert!(time < Duration::from_secs(2), "{time:?}");
+}
+
 #[tokio::test]
 async fn datagrams_are_small_and_garbage_does_no_harm() {
     let here = InProcess::default();
