@@ -12,6 +12,7 @@ use crate::{
     lease::Piece,
     merge::{self, Merge},
     param::Params,
+    planted::{self, Bug},
     split::Split,
 };
 
@@ -184,7 +185,8 @@ impl Progress {
 
     /// Whether all units of the round are done and only the fold is left.
     pub fn is_foldable(&self, plan: &Plan) -> bool {
-        plan.fold && self.round < plan.rounds && self.units.len() as u64 >= u64::from(plan.units)
+        let missing = u64::from(planted::is(Bug::FoldsIncompleteRound));
+        plan.fold && self.round < plan.rounds && self.units.len() as u64 + missing >= u64::from(plan.units)
     }
 
     /// How much of the job is done, in thousandths.
@@ -203,10 +205,16 @@ impl Merge for Progress {
     /// partition counts. Two different states of one round cannot be, as a fold is a function; should corruption
     /// bring one about, the greater digest wins everywhere ([`Progress::diverges`] tells).
     fn merge(&mut self, other: Self) -> bool {
-        match (self.round, self.state).cmp(&(other.round, other.state)) {
+        let order = (self.round, self.state).cmp(&(other.round, other.state));
+        match if planted::is(Bug::LesserRoundWins) { order.reverse() } else { order } {
             Ordering::Less => {
                 *self = other;
                 true
+            }
+            Ordering::Equal if planted::is(Bug::MergeForgetsUnits) => {
+                let learned = self.units != other.units;
+                self.units = other.units;
+                learned
             }
             Ordering::Equal => {
                 let mut learned = false;

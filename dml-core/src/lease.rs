@@ -6,7 +6,10 @@ use core::{ops::RangeBounds, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Digest;
+use crate::{
+    id::Digest,
+    planted::{self, Bug},
+};
 
 /// What a worker is given: a unit of a round, or its fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,7 +90,7 @@ impl Leases {
     /// Renews a lease; false if it is no longer held.
     pub fn renew(&mut self, now: Duration, lease: &Lease) -> bool {
         match self.held.get_mut(&lease.slot) {
-            Some(held) if held.epoch == lease.epoch => {
+            Some(held) if held.epoch == lease.epoch || planted::is(Bug::EpochIgnored) => {
                 held.until = now + self.lease;
                 true
             }

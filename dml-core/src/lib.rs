@@ -16,6 +16,7 @@ pub mod member;
 pub mod merge;
 pub mod node;
 pub mod param;
+pub mod planted;
 pub mod record;
 pub mod replication;
 pub mod rng;

@@ -10,6 +10,7 @@ use crate::{
     id::Digest,
     job::{Job, Work},
     merge::{self, Merge},
+    planted::{self, Bug},
     training::Training,
 };
 
@@ -200,6 +201,10 @@ impl Merge for Record {
     fn merge(&mut self, other: Self) -> bool {
         match self.life.cmp(&other.life) {
             Ordering::Less => {
+                *self = other;
+                true
+            }
+            Ordering::Greater if planted::is(Bug::TombstoneGivesWay) && self.body.is_none() => {
                 *self = other;
                 true
             }

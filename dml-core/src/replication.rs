@@ -6,10 +6,18 @@ use alloc::vec::Vec;
 use crate::{
     id::Digest,
     member::{Member, NodeId, Place},
+    planted::{self, Bug},
 };
 
 /// The owner of a datum: of its holders that are active, the one with the lowest address.
 pub fn owner<'a>(active_holders: impl IntoIterator<Item = &'a Member>) -> Option<NodeId> {
+    if planted::is(Bug::OwnerByText) {
+        let text = |member: &&Member| alloc::string::ToString::to_string(&member.address);
+        return active_holders.into_iter().min_by_key(text).map(|member| member.id);
+    }
+    if planted::is(Bug::OwnerIsHighest) {
+        return active_holders.into_iter().max_by_key(|member| member.place()).map(|member| member.id);
+    }
     active_holders.into_iter().min_by_key(|member| member.place()).map(|member| member.id)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     job::Job,
     member::NodeId,
     merge::Merge,
+    planted::{self, Bug},
     record::{Body, Record},
     replication::{self, Candidate},
 };
@@ -192,7 +193,9 @@ impl Node {
                 load: self.routing.load(*id) + peer.outbox.load(),
             })
             .collect();
-        let present = holders.len() + coming;
+        let dead = self.routing.holders(&root).len().saturating_sub(holders.len());
+        let counted = if planted::is(Bug::CountsDeadHolders) { dead } else { 0 };
+        let present = holders.len() + coming + counted;
         let chosen = replication::place(root, present, self.settings.replication, &candidates);
         // What is on its way may get lost, and who was avoided may be tried again: it is looked at once more.
         let lacks = present < self.settings.replication as usize && holders.len() <= self.active().len();
@@ -308,7 +311,7 @@ impl Node {
     fn take_copy(&mut self, from: NodeId, family: Family) -> bool {
         let Family { root, life, records } = family;
         let mine = self.catalogue.get(&root).map_or(0, |record| record.life);
-        if life < mine {
+        if life < mine && !planted::is(Bug::TombstoneGivesWay) {
             return true;
         }
         if life > mine {
@@ -426,10 +429,11 @@ impl Node {
     pub(super) fn acknowledge(&mut self) {
         let active = 1 + self.active().len();
         let factor = self.settings.write_copies.unwrap_or(self.settings.replication);
+        let factor = if planted::is(Bug::AcknowledgesOneCopy) { 1 } else { factor };
         let wanted = replication::wanted_copies(factor, active);
         let awaiting = core::mem::take(&mut self.awaiting);
         for waiting in awaiting {
-            let here = !self.unwritten.contains_key(&waiting.write);
+            let here = planted::is(Bug::AcknowledgesEarly) || !self.unwritten.contains_key(&waiting.write);
             let copies = usize::from(here) + self.copies_elsewhere(&waiting);
             if here && copies >= wanted {
                 let response = match waiting.response {

@@ -12,6 +12,7 @@ use crate::{
     consistency::{self, Summary},
     id::Digest,
     member::NodeId,
+    planted::{self, Bug},
 };
 
 /// The comparisons of a node with the others.
@@ -147,7 +148,9 @@ impl Node {
 
     /// The owner proposes to forget the notes of old deletions, if everybody who was ever seen is there to agree.
     fn bury_some(&mut self) {
-        if self.sweep.burial.as_ref().is_some_and(|burial| burial.until > self.now) || !self.is_complete() {
+        if self.sweep.burial.as_ref().is_some_and(|burial| burial.until > self.now)
+            || !self.is_complete() && !planted::is(Bug::BuriesUnasked)
+        {
             return;
         }
         self.sweep.burial = None;
@@ -164,6 +167,9 @@ impl Node {
         }
         if old.is_empty() {
             return;
+        }
+        if planted::is(Bug::BuriesUnasked) {
+            return self.bury(old.into_iter().collect());
         }
         let missing: BTreeSet<NodeId> = self.active().into_iter().collect();
         for id in &missing {

@@ -14,7 +14,7 @@ use super::{
     world::{What, World},
 };
 use crate::{
-    member::{Member, NodeId},
+    member::Member,
     node::Event,
     swim,
 };
@@ -25,8 +25,6 @@ pub(super) struct Detector {
     /// The settings of SWIM, if it is used.
     pub(super) settings: Option<swim::Settings>,
     pub(super) probers: BTreeMap<usize, Prober>,
-    /// Members that a machine's node knew of in earlier lives.
-    pub(super) known: BTreeMap<usize, BTreeMap<NodeId, Member>>,
     pub(super) names: BTreeMap<usize, Names>,
 }
 
@@ -110,6 +108,7 @@ impl World<'_> {
         self.ledger.view_changes(self.now, before);
         let event = if there {
             self.hosts[host].view.insert(member.id, member);
+            self.hosts[host].known.insert(member.id, member);
             Event::Active(member)
         } else {
             self.hosts[host].view.remove(&member.id);

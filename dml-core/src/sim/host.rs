@@ -58,6 +58,8 @@ pub(super) struct Host {
     pub(super) inbox: Vec<Frozen>,
     /// The other nodes that this one was told are there.
     pub(super) view: BTreeMap<NodeId, Member>,
+    /// All members that this one ever knew; kept on the disk by the program around the brain.
+    pub(super) known: BTreeMap<NodeId, Member>,
     /// When the next tick is due, as it was planned last.
     pub(super) tick_at: Option<Duration>,
     /// Ticks in a row that came to nothing: see the watchdog.
@@ -78,6 +80,7 @@ impl Host {
             frozen: None,
             inbox: Vec::new(),
             view: BTreeMap::new(),
+            known: BTreeMap::new(),
             tick_at: None,
             idle_ticks: 0,
             doomed: None,
@@ -95,7 +98,9 @@ impl Host {
         self.life += 1;
         self.clock.started = now;
         let records = self.disk.durable().iter().map(|(id, record)| (*id, record.clone()));
-        self.node = Some(Node::new(settings.clone(), self.me, records));
+        let mut node = Node::new(settings.clone(), self.me, records);
+        node.remember(self.known.values().copied());
+        self.node = Some(node);
         (self.tick_at, self.frozen, self.doomed, self.idle_ticks) = (None, None, None, 0);
     }
 
@@ -112,6 +117,7 @@ impl Host {
     /// The machine gets an empty disk, and with it its node another name.
     pub(super) fn replace_disk(&mut self, dice: &mut Dice) -> Disk {
         self.me = Member { id: NodeId::new(dice.number()), generation: 0, ..self.me };
+        self.known.clear();
         core::mem::take(&mut self.disk)
     }
 

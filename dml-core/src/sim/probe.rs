@@ -51,8 +51,7 @@ impl World<'_> {
     /// A node started: so does its SWIM, if it has one.
     pub(super) fn detector_starts(&mut self, host: usize) {
         let Some(settings) = self.detector.settings else { return };
-        let known = self.detector.known.get(&host).into_iter();
-        let known: Vec<Member> = known.flat_map(|known| known.values().copied()).collect();
+        let known: Vec<Member> = self.hosts[host].known.values().copied().collect();
         let (me, life) = (self.hosts[host].me, self.hosts[host].life);
         let swim = Swim::new(me, settings, self.dice.number(), known);
         self.detector.probers.insert(host, Prober { swim, life, tick_at: None });
@@ -134,10 +133,7 @@ impl World<'_> {
                     self.later(after, What::Detect { host, life, event });
                 }
             }
-            swim::Effect::Active(member) => {
-                self.detector.known.entry(host).or_default().insert(member.id, member);
-                self.believe(host, member, true);
-            }
+            swim::Effect::Active(member) => self.believe(host, member, true),
             swim::Effect::Inactive { id, .. } => {
                 if let Some(member) = self.hosts[host].view.get(&id).copied() {
                     self.believe(host, member, false);

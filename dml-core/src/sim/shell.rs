@@ -15,6 +15,7 @@ use super::{
 use crate::{
     id::Digest,
     member::NodeId,
+    planted::{self, Bug},
     node::{Effect, Event, Letter, Message, Response},
 };
 
@@ -89,7 +90,8 @@ impl World<'_> {
             Event::Gone(_) | Event::Persisted(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => Vec::new(),
         };
         blobs.retain(|blob| !machine.disk.touch(now, blob));
-        if blobs.is_empty() {
+        let unguarded = planted::is(Bug::CopyWithoutBlobs) && matches!(*event, Event::Letter(_));
+        if blobs.is_empty() || unguarded {
             return self.hand(host, *event);
         }
         if fetched {
