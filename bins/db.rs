@@ -1,9 +1,11 @@
 //! One db node: stores data and shares out work.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use dml_net::{Db, db, discover};
+use dml_store::DiskStore;
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -23,6 +25,12 @@ struct Options {
     /// Where others reach this node, if not where it listens
     #[arg(long, value_name = "ADDR", env = "DML_ADVERTISE", hide_env_values = true)]
     advertise: Option<SocketAddr>,
+    /// Where other db nodes are: an address, or a DNS name that stands for all of them; may be repeated
+    #[arg(long, value_name = "ADDR-or-NAME", env = "DML_JOIN", hide_env_values = true, value_delimiter = ',')]
+    join: Vec<String>,
+    /// How many nodes keep each thing; all but one of them may fail
+    #[arg(long, value_name = "N", env = "DML_REPLICATION", hide_env_values = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]
+    replication: u32,
     /// The data directory; made if it is not there
     #[arg(long, value_name = "DIR", env = "DML_DATA", hide_env_values = true, default_value = "./.dml-db")]
     data: PathBuf,
@@ -38,7 +46,11 @@ struct Options {
 }
 
 const EXAMPLES: &str = "Examples:
-  db                                      the only db node of a cluster on this machine
+  db                                      the first or only db node of a cluster, for this machine alone
+  db --listen 127.0.0.1:7302 --data ./db2 --join 127.0.0.1:7301
+                                          another one that copies what the first has
+  db --listen 0.0.0.0:7301 --join tasks.db --insecure
+                                          one of all that answer to a DNS name, on a network of your own
   worker                                  a worker that finds it
   dml --cluster http://127.0.0.1:7300 cluster";
 
@@ -57,12 +69,20 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = listen::listen(options.listen, options.insecure).await?;
-    let address = listener.local_addr()?;
-    let db = dml_net::Db::open(&options.data)?;
-    println!("db node {} listens on http://{}", db.id(), options.advertise.unwrap_or(address));
-    let failed = db.clone();
+    let address = listen::reached_at(options.advertise, listener.local_addr()?, &options.join);
+    let sources = options.join.iter().map(|join| discover::source(join, 7301)).collect();
+    let settings = db::Settings { replication: options.replication, ..Default::default() };
+    let network = Some(db::Network::tcp(address, sources));
+    let store = Arc::new(DiskStore::open(&options.data).map_err(db::DbError::from)?);
+    let db = Db::start(store, db::Options { settings, network })?;
+    println!("db node {} listens on http://{address}", db.id());
+    let (failed, leaving) = (db.clone(), db.clone());
+    let end = async move {
+        listen::end().await;
+        leaving.leave().await;
+    };
     tokio::select! {
-        () = dml_net::serve::serve(listener, db.router(), listen::end()) => Ok(()),
+        () = dml_net::serve::serve(listener, db.router(), end) => Ok(()),
         error = failed.failed() => Err(error.to_string().into()),
     }
 }

@@ -92,9 +92,9 @@ fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = listen::listen(options.listen, options.insecure).await?;
-    let address = options.advertise.map_or_else(|| listener.local_addr(), Ok)?;
+    let address = listen::reached_at(options.advertise, listener.local_addr()?, &options.join);
     let link = Link::discover(discovery(&options.join, options.cache)?, peer::http());
-    let mut settings = worker::Options::default();
+    let mut settings = worker::Options { address: Some(address), ..Default::default() };
     if let Some(slots) = options.slots {
         settings.slots = slots.into();
     }

@@ -351,8 +351,8 @@ pub(crate) enum PredictionCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
-    /// How many db nodes: one, for now
-    #[arg(long, value_name = "N", env = "DML_DBS", hide_env_values = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    /// How many db nodes; with three or more, any two may fail
+    #[arg(long, value_name = "N", env = "DML_DBS", hide_env_values = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) dbs: u16,
     /// How many workers
     #[arg(long, value_name = "N", env = "DML_WORKERS", hide_env_values = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]

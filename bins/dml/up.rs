@@ -25,15 +25,17 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
     let slots = options.slots.map_or((cores / workers).max(1), usize::from);
     let cluster = connect::start(cluster::Options {
         data: Some(place.data.clone()),
+        dbs: options.dbs.into(),
         workers,
         slots,
         ..Default::default()
     })?;
     let url = format!("http://{address}");
-    console.show(&json!({ "url": url, "data": place.data, "workers": workers, "slots": slots }), || {
+    console.show(&json!({ "url": url, "data": place.data, "dbs": options.dbs, "workers": workers, "slots": slots }), || {
         let data = place.data.display();
         format!(
-            "serving {url} with {}; the data is in {data}; ctrl-c ends it\n\n{}",
+            "serving {url} with {} and {}; the data is in {data}; ctrl-c ends it\n\n{}",
+            counted(options.dbs.into(), "db node"),
             counted(workers as u64, "worker"),
             examples(&url)
         )

@@ -40,6 +40,27 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|error| ListenError::Refused(address, error))
 }
 
+/// Where others reach a program: as the user says, or where it listens. One that listens everywhere is reached at the
+/// address from which it reaches others.
+pub fn reached_at(advertised: Option<SocketAddr>, listens: SocketAddr, others: &[String]) -> SocketAddr {
+    if let Some(advertised) = advertised {
+        return advertised;
+    }
+    if !listens.ip().is_unspecified() {
+        return listens;
+    }
+    let others = others.iter().map(|other| other.trim_start_matches("http://"));
+    // The last one is an address for documentation: the way to it is the way out, and nothing is sent (RFC 5737).
+    let ways = others.map(|other| if other.contains(':') { other.to_string() } else { format!("{other}:7301") });
+    let ways = ways.chain(["192.0.2.1:9".to_string()]);
+    let own = ways.filter_map(|way| {
+        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(way).ok()?;
+        socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+    });
+    own.map(|ip| SocketAddr::new(ip, listens.port())).next().unwrap_or(listens)
+}
+
 /// Ready when the user presses ctrl-c or the system asks the program to end.
 pub async fn end() {
     #[cfg(unix)]

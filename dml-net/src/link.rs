@@ -4,7 +4,7 @@
 //!
 //! Every request may be sent twice, for doing a thing twice does it once.
 
-mod exchange;
+pub(crate) mod exchange;
 mod refresh;
 mod table;
 
@@ -32,6 +32,7 @@ use crate::{
     discover::Discovery,
     peer::{Dial, Peer},
     problem::Problem,
+    view::{NodeView, Page},
 };
 
 /// Why the db nodes gave no answer.
@@ -126,6 +127,15 @@ impl Link {
         let question = Question { method: Method::POST, path: "/v1/ask".into(), body, wait };
         let bytes = self.call(&question, if momentary { HASTE } else { PATIENCE }).await?;
         serde_json::from_slice(&bytes).map_err(|_| LinkError::Garbled("something that is no answer"))
+    }
+
+    /// The nodes of the cluster, as a db node that answers sees them.
+    pub async fn cluster(&self) -> Result<Vec<NodeView>, LinkError> {
+        let path = "/v1/nodes".into();
+        let question = Question { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO };
+        let bytes = self.call(&question, HASTE).await?;
+        let page = serde_json::from_slice::<Page<NodeView>>(&bytes);
+        Ok(page.map_err(|_| LinkError::Garbled("something that is no list of nodes"))?.items)
     }
 
     /// Keeps a blob: it is durable on return.

@@ -1,8 +1,15 @@
 //! What the users' REST API takes and answers. The server and the client share these types.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use dml_core::{Column, Digest, Params, Task, training::State};
+use dml_core::{
+    Column, Digest, Params, Task,
+    lease::Piece,
+    node::{Holder, LeaseSeen, WorkerSeen},
+    routing::Held,
+    swim::Health,
+    training::State,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -263,13 +270,59 @@ pub struct NodeView {
     pub address: Option<String>,
     /// Whether it answered last time.
     pub active: bool,
+    /// How it is: active, suspected, failed or left.
+    pub state: String,
     /// How many pieces of work it can do at a time; 0 for a db node.
     pub slots: u32,
     /// How many it does.
     pub busy: u32,
+    /// How many data it holds; 0 for a worker.
+    pub data: u64,
     /// How long ago it was last heard of.
     pub age_ms: u64,
 }
+
+impl NodeView {
+    /// A db node.
+    pub fn db(id: &str, address: Option<SocketAddr>, health: Health, data: u64, age: Duration) -> Self {
+        let state = match health {
+            Health::Active => "active",
+            Health::Suspected => "suspected",
+            Health::Failed => "failed",
+            Health::Left => "left",
+        };
+        Self {
+            id: id.into(),
+            role: Role::Db,
+            address: address.map(|address| address.to_string()),
+            active: health.is_active(),
+            state: state.into(),
+            slots: 0,
+            busy: 0,
+            data,
+            age_ms: age.as_millis() as u64,
+        }
+    }
+
+    /// A worker, as db nodes have heard of it.
+    pub fn worker(seen: WorkerSeen) -> Self {
+        let active = seen.age_ms < ACTIVE_MS;
+        Self {
+            id: seen.worker,
+            role: Role::Worker,
+            address: seen.address.map(|address| address.to_string()),
+            active,
+            state: if active { "active" } else { "failed" }.into(),
+            slots: seen.capacity,
+            busy: seen.leases,
+            data: 0,
+            age_ms: seen.age_ms,
+        }
+    }
+}
+
+/// A worker claims at least every half minute; one that is full for long renews its leases more often.
+const ACTIVE_MS: u64 = 45_000;
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,6 +332,75 @@ pub enum Role {
     Db,
     /// Serves users and computes.
     Worker,
+}
+
+/// Where something is, who owns it, and who works on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoutingView {
+    /// What was asked for.
+    pub id: Digest,
+    /// The dataset, training or prediction that it is part of, or itself: what is kept and moved as one.
+    pub root: Digest,
+    /// The node that hands out its work: of the active holders the one with the lowest address.
+    pub owner: Option<String>,
+    /// How many active nodes hold it.
+    pub copies: u32,
+    /// How many are to hold it.
+    pub factor: u32,
+    /// The nodes that hold it.
+    pub holders: Vec<HolderView>,
+    /// Who works on it.
+    pub leases: Vec<LeaseView>,
+}
+
+/// A node that holds something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HolderView {
+    /// Which.
+    pub node: String,
+    /// Where it answers.
+    pub address: Option<String>,
+    /// Whether it is there.
+    pub active: bool,
+    /// Whether it holds no more than the note that this was deleted.
+    pub deleted: bool,
+}
+
+impl HolderView {
+    pub(crate) fn new(holder: Holder) -> Self {
+        Self {
+            node: holder.node.to_string(),
+            address: holder.address.map(|address| address.to_string()),
+            active: holder.active,
+            deleted: holder.held == Held::Dead,
+        }
+    }
+}
+
+/// A piece of work that a worker has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// The job.
+    pub job: Digest,
+    /// The round.
+    pub round: u32,
+    /// The unit; none for the end of the round.
+    pub unit: Option<u32>,
+    /// The worker.
+    pub worker: String,
+    /// How soon it is free again unless the worker says that it is still at it.
+    pub left_ms: u64,
+}
+
+impl LeaseView {
+    pub(crate) fn new(lease: LeaseSeen) -> Self {
+        let unit = match lease.slot.piece {
+            Piece::Unit(unit) => Some(unit),
+            Piece::Fold => None,
+        };
+        let LeaseSeen { slot, worker, left_ms } = lease;
+        Self { job: slot.job, round: slot.round, unit, worker, left_ms }
+    }
 }
 
 /// Rows to be predicted at once.

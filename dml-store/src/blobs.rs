@@ -111,9 +111,9 @@ impl Blobs {
         }
     }
 
+    /// Whether a blob is there; it becomes young again.
     pub(crate) fn has(&self, digest: Digest) -> Result<bool, StoreError> {
-        let (_, path) = place(digest);
-        Ok(self.disk.entry(&path).map_err(self.at(&path))?.is_some())
+        self.touch(&place(digest).1)
     }
 
     pub(crate) fn list(&self) -> Result<Vec<BlobInfo>, StoreError> {

@@ -91,7 +91,7 @@ impl Store for DiskStore {
         self.blobs.get(digest)
     }
 
-    fn has_blob(&self, digest: Digest) -> Result<bool, StoreError> {
+    fn touch_blob(&self, digest: Digest) -> Result<bool, StoreError> {
         self.blobs.has(digest)
     }
 

@@ -47,8 +47,8 @@ pub trait Store: Send + Sync + 'static {
     /// never been there, so that another copy can take its place.
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Whether the blob is there; its bytes are not looked at.
-    fn has_blob(&self, digest: Digest) -> Result<bool, StoreError>;
+    /// Whether the blob is there; its bytes are not looked at, but it becomes young again: who asks is about to name it.
+    fn touch_blob(&self, digest: Digest) -> Result<bool, StoreError>;
 
     /// All blobs, in the order of their digests.
     fn blobs(&self) -> Result<Vec<BlobInfo>, StoreError>;
@@ -92,8 +92,8 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).blob(digest)
     }
 
-    fn has_blob(&self, digest: Digest) -> Result<bool, StoreError> {
-        (**self).has_blob(digest)
+    fn touch_blob(&self, digest: Digest) -> Result<bool, StoreError> {
+        (**self).touch_blob(digest)
     }
 
     fn blobs(&self) -> Result<Vec<BlobInfo>, StoreError> {

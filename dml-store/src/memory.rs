@@ -60,8 +60,8 @@ impl Store for MemoryStore {
         Ok(self.shelf().blobs.get(&digest).map(|(bytes, _)| bytes.clone()))
     }
 
-    fn has_blob(&self, digest: Digest) -> Result<bool, StoreError> {
-        Ok(self.shelf().blobs.contains_key(&digest))
+    fn touch_blob(&self, digest: Digest) -> Result<bool, StoreError> {
+        Ok(self.shelf().blobs.get_mut(&digest).map(|(_, put)| *put = Instant::now()).is_some())
     }
 
     fn blobs(&self) -> Result<Vec<BlobInfo>, StoreError> {

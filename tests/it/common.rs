@@ -49,7 +49,7 @@ impl Parts {
 pub(crate) fn cluster(workers: usize, slots: usize) -> Parts {
     let store = Arc::new(MemoryStore::default());
     let settings = Settings { lease: Duration::from_millis(500), ..Settings::default() };
-    let db = Db::start(store.clone(), settings).expect("memory does not fail");
+    let db = Db::start(store.clone(), db::Options { settings, network: None }).expect("memory does not fail");
     let engine = Arc::new(Engine::new(Registry::default()));
     let (mut peers, mut running, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..workers.max(1) {

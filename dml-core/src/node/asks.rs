@@ -225,7 +225,7 @@ impl Node {
         Some(match request {
             Request::Find { kind, text } => Response::Matches(self.catalogue.find(*kind, text)),
             Request::List { kind, after, limit } => self.list(*kind, *after, *limit),
-            Request::Workers => self.list_workers(),
+            Request::Workers => Response::Workers(self.workers()),
             Request::Users { of, except } => Response::Users(self.user_of(*except, of)),
             Request::Locate { id } => match self.catalogue.get(id) {
                 Some(_) => Response::Found(self.catalogue.root(*id)),

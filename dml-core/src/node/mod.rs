@@ -32,6 +32,7 @@ use crate::{
     id::Digest,
     lease::Leases,
     member::{Member, NodeId},
+    planted::{self, Bug},
     record::{Body, Record},
     rng,
     routing::{Held, OwnRow, Routing},
@@ -208,7 +209,10 @@ impl Node {
 
     /// Takes an event in; says what is to be done.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
-        self.now = now;
+        self.now = match &event {
+            Event::Request { time_ms, .. } if planted::is(Bug::WallClockLease) => Duration::from_millis(*time_ms),
+            _ => now,
+        };
         match event {
             Event::Request { ticket, request, time_ms } => self.request(ticket, request, time_ms),
             Event::Gone(ticket) => self.gone(ticket),
@@ -331,7 +335,8 @@ impl Node {
         }
     }
 
-    fn list_workers(&self) -> Response {
+    /// The workers that this node has heard of, or that hold leases of it.
+    pub fn workers(&self) -> Vec<WorkerSeen> {
         let leases = self.leases.workers();
         let mut all: BTreeMap<&str, WorkerSeen> = BTreeMap::new();
         for (worker, seen) in &self.workers {
@@ -356,7 +361,7 @@ impl Node {
             };
             all.entry(worker).or_insert_with(unseen).leases = count;
         }
-        Response::Workers(all.into_values().collect())
+        all.into_values().collect()
     }
 
     /// Writes down what the event has changed. Says whether that was anything.

@@ -48,6 +48,7 @@ pub(crate) fn router(worker: Worker) -> Router {
         .route("/v1/predictions/{id}", get(predictions::show).delete(predictions::delete))
         .route("/v1/predictions/{id}/results", get(predictions::results))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/routing/{id}", get(nodes::route))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(nodes::ready))
         .fallback(async || Problem::not_found("there is no such route"))
@@ -79,6 +80,9 @@ impl From<Refusal> for Problem {
             Refusal::NotCancellable => Self::conflict("not-cancellable", detail),
             Refusal::StaleLease { .. } => Self::conflict("stale-lease", detail),
             Refusal::TooManyNames => Self::conflict("too-many-names", detail),
+            Refusal::Unreachable { .. } | Refusal::NoAnswer | Refusal::TooFewCopies { .. } => {
+                Self::unavailable(detail)
+            }
         }
     }
 }

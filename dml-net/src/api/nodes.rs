@@ -1,43 +1,81 @@
-//! `/v1/nodes` and readiness.
+//! `/v1/nodes`, `/v1/routing` and readiness.
 
-use axum::{Json, extract::State};
-use dml_core::node::{Request, Response};
+use std::{net::SocketAddr, time::Duration};
 
-use super::{ask, unexpected};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use dml_core::{
+    Digest, Kind,
+    node::{Request, Response},
+    swim::Health,
+};
+
+use super::{ask, find, unexpected};
 use crate::{
     problem::Problem,
-    view::{NodeView, Page, Role},
+    view::{HolderView, LeaseView, NodeView, Page, RoutingView},
     worker::Worker,
 };
 
-/// The cluster as this worker sees it: the db nodes that it knows, and the workers that they know.
-pub(super) async fn list(State(worker): State<Worker>) -> Result<Json<Page<NodeView>>, Problem> {
-    let Response::Workers(workers) = ask(&worker, Request::Workers).await? else { return Err(unexpected()) };
-    let dbs =
-        worker.shared.link.nodes().into_iter().enumerate().map(|(n, (address, active, age))| NodeView {
-            id: address.clone().unwrap_or_else(|| format!("db-{n}")),
-            role: Role::Db,
-            address,
-            active,
-            slots: 0,
-            busy: 0,
-            age_ms: age.as_millis() as u64,
-        });
-    let mut items: Vec<NodeView> = dbs.collect();
-    items.extend(workers.into_iter().map(|seen| NodeView {
-        id: seen.worker,
-        role: Role::Worker,
-        address: None,
-        active: seen.age_ms < ACTIVE_MS,
-        slots: seen.capacity,
-        busy: seen.leases,
-        age_ms: seen.age_ms,
-    }));
-    Ok(Json(Page { items, next_cursor: None }))
+/// The cluster as this worker sees it: what a db node says, or, while none answers, which ones were known.
+pub(super) async fn list(State(worker): State<Worker>) -> Json<Page<NodeView>> {
+    let items = match worker.shared.link.cluster().await {
+        Ok(items) => items,
+        Err(_) => known(&worker),
+    };
+    Json(Page { items, next_cursor: None })
 }
 
-/// A worker that computes claims at least every twenty seconds, or renews its leases.
-const ACTIVE_MS: u64 = 45_000;
+fn known(worker: &Worker) -> Vec<NodeView> {
+    let view = |(n, (address, active, age)): (usize, (Option<String>, bool, Duration))| {
+        let place: Option<SocketAddr> =
+            address.as_deref().and_then(|address| address.trim_start_matches("http://").parse().ok());
+        let name = address.unwrap_or_else(|| format!("db-{n}"));
+        NodeView::db(&name, place, if active { Health::Active } else { Health::Failed }, 0, age)
+    };
+    worker.shared.link.nodes().into_iter().enumerate().map(view).collect()
+}
+
+/// Where something is, who owns it, and who works on it.
+pub(super) async fn route(
+    State(worker): State<Worker>,
+    Path(text): Path<String>,
+) -> Result<Json<RoutingView>, Problem> {
+    let id = named(&worker, &text).await?;
+    let Response::Route(route) = ask(&worker, Request::Route { id }).await? else { return Err(unexpected()) };
+    let leases = match ask(&worker, Request::Leases { id: route.root }).await {
+        Ok(Response::Leases(leases)) => leases,
+        Ok(_) => return Err(unexpected()),
+        // Where it is can be told although its owner does not answer.
+        Err(_) => Vec::new(),
+    };
+    let of_it = |slot: &dml_core::lease::Slot| id == route.root || slot.job == id;
+    Ok(Json(RoutingView {
+        id,
+        root: route.root,
+        owner: route.owner.map(|owner| owner.to_string()),
+        copies: route.holders.iter().filter(|holder| holder.active).count() as u32,
+        factor: route.factor,
+        holders: route.holders.into_iter().map(HolderView::new).collect(),
+        leases: leases.into_iter().filter(|lease| of_it(&lease.slot)).map(LeaseView::new).collect(),
+    }))
+}
+
+/// The id of anything that a user named: an id is taken as it is, also that of a job.
+async fn named(worker: &Worker, text: &str) -> Result<Digest, Problem> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    for kind in [Kind::Training, Kind::Dataset, Kind::Model, Kind::Prediction] {
+        match find(worker, kind, text).await {
+            Err(problem) if problem.status == 404 => {}
+            found => return found,
+        }
+    }
+    Err(Problem::not_found(format!("there is no training, dataset, model or prediction '{text}'")))
+}
 
 /// Ready: a db node answers.
 pub(super) async fn ready(State(worker): State<Worker>) -> Result<&'static str, Problem> {

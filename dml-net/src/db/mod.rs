@@ -1,20 +1,32 @@
-//! A db node: the shell around [`dml_core::Node`]. It keeps records and blobs in a [`Store`], answers on HTTP, and does
-//! what the brain says. It computes nothing.
+//! A db node: the shell around [`dml_core::Node`]. It keeps records and blobs in a [`Store`], answers on HTTP, finds
+//! the other db nodes and writes to them, and does what the brain says. It computes nothing.
 
+mod blobs;
+mod post;
+mod probe;
 mod routes;
 mod runtime;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use dml_core::{
-    Digest, Node, Record,
-    node::{Request, Response, Settings},
+    Digest, Member, Node, NodeId, Record,
+    node::{Request, Response},
     record::NotARecord,
+    swim,
 };
 use dml_store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::{
+    discover::{Discover, Discovery},
+    membership::{Change, Membership, Neighbour},
+    peer::{self, Dial},
+};
+use blobs::Blobs;
+pub use dml_core::node::Settings;
+use post::Post;
 pub(crate) use routes::MAX_BLOB;
 use runtime::Inbox;
 
@@ -38,6 +50,37 @@ pub enum DbError {
     Stopped,
 }
 
+/// What a db node is like, beside what it stores.
+#[derive(Default)]
+pub struct Options {
+    /// How the brain behaves: the number of copies, the length of leases.
+    pub settings: Settings,
+    /// The network of the other db nodes; none for a node that stays alone.
+    pub network: Option<Network>,
+}
+
+/// How a db node finds and reaches the others.
+pub struct Network {
+    /// Where they reach this one.
+    pub address: SocketAddr,
+    /// Where they may be.
+    pub sources: Vec<Box<dyn Discover>>,
+    /// How addresses become connections. Each call gives a dial with connections of its own.
+    pub dial: Box<dyn Fn() -> Dial + Send + Sync>,
+    /// How failures are detected.
+    pub swim: swim::Settings,
+    /// Whether the membership has a thread of its own, as it should unless time is simulated.
+    pub thread: bool,
+}
+
+impl Network {
+    /// Over TCP: others reach this node at `address`, and may be found at `sources`.
+    pub fn tcp(address: SocketAddr, sources: Vec<Box<dyn Discover>>) -> Self {
+        let swim = swim::Settings::default();
+        Self { address, sources, dial: Box::new(peer::http), swim, thread: true }
+    }
+}
+
 /// A running db node.
 #[derive(Clone)]
 pub struct Db {
@@ -45,36 +88,53 @@ pub struct Db {
 }
 
 struct Shell {
+    me: Member,
     id: String,
-    store: Arc<dyn Store>,
+    blobs: Blobs,
     inbox: Inbox,
+    membership: Option<Membership>,
     end: watch::Receiver<Option<Arc<DbError>>>,
 }
 
 impl Db {
-    /// Opens a node on a data directory, which is created if it is not there, and starts it.
+    /// Opens a node on a data directory, which is created if it is not there, and starts it, alone.
     ///
     /// Call it within a tokio runtime.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, DbError> {
-        Self::start(Arc::new(dml_store::DiskStore::open(directory)?), Settings::default())
+        Self::start(Arc::new(dml_store::DiskStore::open(directory)?), Options::default())
     }
 
-    /// Starts a node that forgets everything when the process ends.
+    /// Starts a node that is alone and forgets everything when the process ends.
     pub fn in_memory() -> Result<Self, DbError> {
-        Self::start(Arc::new(dml_store::MemoryStore::default()), Settings::default())
+        Self::start(Arc::new(dml_store::MemoryStore::default()), Options::default())
     }
 
     /// Starts a node on any store.
-    pub fn start(store: Arc<dyn Store>, settings: Settings) -> Result<Self, DbError> {
-        let generation = next_generation(&*store)?;
+    pub fn start(store: Arc<dyn Store>, options: Options) -> Result<Self, DbError> {
+        let Options { settings, network } = options;
         let id = identity(&*store)?;
+        let address = network.as_ref().map_or(ALONE, |network| network.address);
+        let me = Member { id, address, generation: next_generation(&*store)? };
         let records = store.records()?.into_iter().map(|(id, bytes)| {
             Record::from_bytes(&bytes).map(|record| (id, record)).map_err(|why| DbError::Record { id, why })
         });
-        let node = Node::new(settings, generation, records.collect::<Result<Vec<_>, _>>()?);
+        let mut node = Node::new(settings, me, records.collect::<Result<Vec<_>, _>>()?);
         sweep(&node, &*store)?;
-        let (inbox, end) = runtime::spawn(node, store.clone());
-        Ok(Self { shell: Arc::new(Shell { id, store, inbox, end }) })
+        let known = known_members(&*store)?;
+        node.remember(known.iter().copied());
+        let joined = network.map(|network| join(me, known, network, &store)).transpose()?;
+        let (membership, post, changes) = match joined {
+            Some((membership, post, changes)) => (Some(membership), Some(post), Some(changes)),
+            None => (None, None, None),
+        };
+        let (inbox, end) = runtime::spawn(node, store.clone(), post.clone());
+        let blobs = Blobs::new(store.clone(), post);
+        let db = Self { shell: Arc::new(Shell { me, id: id.to_string(), blobs, inbox, membership, end }) };
+        if let Some(changes) = changes {
+            tokio::spawn(follow(Arc::downgrade(&db.shell), changes, store));
+        }
+        tokio::spawn(probe::run(Arc::downgrade(&db.shell)));
+        Ok(db)
     }
 
     /// The node's name: made once, kept in its store.
@@ -82,14 +142,35 @@ impl Db {
         &self.shell.id
     }
 
+    /// Where the other db nodes reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.shell.me.address
+    }
+
     /// What the node answers on HTTP: to be served, nested in a larger app, or asked in the same process.
     pub fn router(&self) -> Router {
-        routes::router(self.clone())
+        let router = routes::router(self.clone());
+        match &self.shell.membership {
+            Some(membership) => router.merge(membership.router()),
+            None => router,
+        }
     }
 
     /// Asks the brain.
     pub async fn ask(&self, request: Request) -> Result<Response, DbError> {
         self.shell.inbox.ask(request).await.ok_or(DbError::Stopped)
+    }
+
+    /// The other db nodes, everyone who was ever seen.
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        self.shell.membership.as_ref().map(Membership::nodes).unwrap_or_default()
+    }
+
+    /// Says goodbye to the other db nodes, so that they need not find out.
+    pub async fn leave(&self) {
+        if let Some(membership) = &self.shell.membership {
+            membership.leave().await;
+        }
     }
 
     /// Waits until the node cannot go on, and says why: its store failed.
@@ -102,8 +183,69 @@ impl Db {
     }
 }
 
+/// The address of a node that nobody needs to reach.
+const ALONE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7301);
+
 const GENERATION: &str = "generation";
 const IDENTITY: &str = "identity";
+const ADDRESSES: &str = "addresses";
+const MEMBERS: &str = "members";
+
+/// Takes part in the membership.
+fn join(
+    me: Member,
+    known: Vec<Member>,
+    network: Network,
+    store: &Arc<dyn Store>,
+) -> Result<(Membership, Post, mpsc::UnboundedReceiver<Change>), DbError> {
+    let Network { sources, dial, swim, thread, .. } = network;
+    let saved = store.setting(ADDRESSES)?;
+    let keeper = store.clone();
+    let save = move |bytes: &[u8]| keeper.set_setting(ADDRESSES, bytes).map_err(std::io::Error::other);
+    let discovery = Discovery::with_cache(sources, saved.as_deref(), Box::new(save));
+    let (membership, changes) = if thread {
+        Membership::start(me, known, discovery, dial(), swim)
+    } else {
+        let (membership, changes, run) = Membership::new(me, known, discovery, dial(), swim);
+        tokio::spawn(run);
+        (membership, changes)
+    };
+    let post = Post::new(dial(), membership.clone());
+    Ok((membership, post, changes))
+}
+
+/// Tells the brain who is there, and remembers who was.
+async fn follow(
+    shell: std::sync::Weak<Shell>,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    store: Arc<dyn Store>,
+) {
+    while let Some(change) = changes.recv().await {
+        let Some(shell) = shell.upgrade() else { return };
+        match &change {
+            Change::Active(member) => {
+                tracing::info!(node = %member.id, address = %member.address, "a db node is there");
+                let members: Vec<Member> =
+                    shell.membership.iter().flat_map(Membership::nodes).map(|seen| seen.member).collect();
+                let store = store.clone();
+                let bytes = serde_json::to_vec(&members).expect("members have no maps");
+                let kept = tokio::task::spawn_blocking(move || store.set_setting(MEMBERS, &bytes)).await;
+                if let Ok(Err(error)) = kept {
+                    tracing::warn!(%error, "who is in the cluster could not be written down");
+                }
+            }
+            Change::Inactive { id, left: true } => tracing::info!(node = %id, "a db node has left"),
+            Change::Inactive { id, left: false } => tracing::warn!(node = %id, "a db node does not answer"),
+        }
+        shell.inbox.tell(change).await;
+    }
+}
+
+/// Who was seen in earlier lives of this node. What cannot be read was written by another version: it is learned anew.
+fn known_members(store: &dyn Store) -> Result<Vec<Member>, DbError> {
+    let saved = store.setting(MEMBERS)?;
+    Ok(saved.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+}
 
 /// How many times the node has started, this time included.
 fn next_generation(store: &dyn Store) -> Result<u32, DbError> {
@@ -113,20 +255,25 @@ fn next_generation(store: &dyn Store) -> Result<u32, DbError> {
     Ok(last + 1)
 }
 
-fn identity(store: &dyn Store) -> Result<String, DbError> {
-    if let Some(known) = store.setting(IDENTITY)?.and_then(|bytes| String::from_utf8(bytes).ok()) {
+fn identity(store: &dyn Store) -> Result<NodeId, DbError> {
+    let saved = store.setting(IDENTITY)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    if let Some(known) = saved.and_then(|text| text.parse().ok()) {
         return Ok(known);
     }
-    let new = format!("db-{}", random_name());
-    store.set_setting(IDENTITY, new.as_bytes())?;
+    let new = NodeId::new(random());
+    store.set_setting(IDENTITY, new.to_string().as_bytes())?;
     Ok(new)
 }
 
-/// Twelve random hexadecimal digits. The standard library seeds its hash maps from the system's randomness.
+/// Twelve random hexadecimal digits.
 pub(crate) fn random_name() -> String {
+    format!("{:016x}", random())[..12].to_string()
+}
+
+/// A random number: the standard library seeds its hash maps from the system's randomness.
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("{random:016x}")[..12].to_string()
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// How old a blob must be to be swept away: younger ones may be about to be named by a record.

@@ -1,25 +1,27 @@
 //! What a db node answers on HTTP, to workers and to other db nodes.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response as HttpResponse},
     routing::{get, post, put},
 };
 use dml_core::{
-    Body, Digest,
-    node::{Outcome, Request, Response},
+    Digest,
+    node::{Letter, Refusal, Request, Response},
+    swim::Health,
 };
-use dml_store::{Store, StoreError};
+use dml_store::StoreError;
+use serde::Deserialize;
 
-use super::Db;
+use super::{Db, post::PATH as LETTERS};
 use crate::{
     problem::Problem,
-    view::{NodeView, Page, Role},
+    view::{NodeView, Page},
 };
 
 /// The largest blob: a chunk is 16 MiB of CSV, and a state or model may be larger.
@@ -28,9 +30,13 @@ pub(crate) const MAX_BLOB: usize = 256 << 20;
 /// The largest request to the brain: the record of a dataset with very many chunks.
 const MAX_ASK: usize = 64 << 20;
 
+/// The most letters in one request, in bytes.
+const MAX_LETTERS: usize = 256 << 20;
+
 pub(super) fn router(db: Db) -> Router {
     Router::new()
         .route("/v1/ask", post(ask).layer(DefaultBodyLimit::max(MAX_ASK)))
+        .route(LETTERS, post(letters).layer(DefaultBodyLimit::max(MAX_LETTERS)))
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
         .route("/v1/nodes", get(nodes))
         .route("/healthz", get(async || "alive\n"))
@@ -39,35 +45,45 @@ pub(super) fn router(db: Db) -> Router {
 }
 
 async fn ready(State(db): State<Db>) -> Result<&'static str, Problem> {
-    let answer = db.ask(Request::Workers).await;
-    answer.map(|_| "ready\n").map_err(|error| Problem::unavailable(error.to_string()))
+    let answer = db.shell.inbox.look(|_| ()).await;
+    answer.map(|()| "ready\n").ok_or_else(|| Problem::unavailable("this db node has stopped"))
 }
 
 async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<Response>, Problem> {
-    for blob in named(&request) {
-        let known = blocking(&db, move |store| store.has_blob(blob)).await?;
-        if !known {
-            let detail = format!("blob {blob} is not here: send it first, then what names it");
-            return Err(Problem::conflict("blob-missing", detail));
-        }
+    let blobs = db.shell.blobs.ensure(request.blobs(), None).await.map_err(stored)?;
+    if let Some(blob) = blobs {
+        let detail = format!("blob {blob} is not here: send it first, then what names it");
+        return Err(Problem::conflict("blob-missing", detail));
     }
-    let response = db.ask(request).await;
-    response.map(Json).map_err(|error| Problem::unavailable(error.to_string()))
+    let response = db.ask(request).await.map_err(|error| Problem::unavailable(error.to_string()))?;
+    if let Response::Refused(
+        refusal @ (Refusal::NoAnswer | Refusal::Unreachable { .. } | Refusal::TooFewCopies { .. }),
+    ) = response
+    {
+        // Another node may know better, or this one in a moment.
+        return Err(Problem::unavailable(refusal.to_string()));
+    }
+    Ok(Json(response))
 }
 
-/// The blobs that a request names for the first time: they must be here before a record may name them.
-fn named(request: &Request) -> Vec<Digest> {
-    if let Request::Create { body: Body::Dataset(dataset), .. } = request {
-        dataset.chunks.iter().map(|chunk| chunk.digest).collect()
-    } else if let Request::Report {
-        outcome: Outcome::Partial(blob) | Outcome::State { state: blob, .. },
-        ..
-    } = request
-    {
-        vec![*blob]
-    } else {
-        Vec::new()
+/// Letters of another db node. Those that name blobs wait for them on their own.
+async fn letters(State(db): State<Db>, Json(letters): Json<Vec<Letter>>) -> StatusCode {
+    for letter in letters {
+        let blobs = letter.blobs();
+        if blobs.is_empty() {
+            db.shell.inbox.deliver(letter).await;
+        } else {
+            let db = db.clone();
+            tokio::spawn(async move {
+                match db.shell.blobs.ensure(blobs, Some(letter.from)).await {
+                    Ok(None) => db.shell.inbox.deliver(letter).await,
+                    Ok(Some(blob)) => tracing::debug!(%blob, from = %letter.from, "a letter without its blob"),
+                    Err(error) => tracing::warn!(%error, from = %letter.from, "a letter's blobs cannot be kept"),
+                }
+            });
+        }
     }
+    StatusCode::NO_CONTENT
 }
 
 async fn put_blob(
@@ -76,65 +92,77 @@ async fn put_blob(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let digest = parse(&digest)?;
-    blocking(&db, move |store| store.put_blob(digest, &body)).await?;
+    db.shell.blobs.blocking(move |store| store.put_blob(digest, &body)).await.map_err(stored)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn blob(State(db): State<Db>, Path(digest): Path<String>) -> Result<HttpResponse, Problem> {
+/// Where a blob is looked for.
+#[derive(Deserialize)]
+struct Where {
+    /// At this node alone.
+    #[serde(default)]
+    here: bool,
+}
+
+/// A blob of this node, or of one that has it. One that has rotted here is mended on the way.
+async fn blob(
+    State(db): State<Db>,
+    Path(digest): Path<String>,
+    Query(place): Query<Where>,
+) -> Result<HttpResponse, Problem> {
     let digest = parse(&digest)?;
-    match blocking(&db, move |store| store.blob(digest)).await? {
-        Some(bytes) => Ok(bytes.into_response()),
-        None => Err(Problem::not_found(format!("blob {digest} is not here"))),
+    let blobs = &db.shell.blobs;
+    let found = match blobs.blocking(move |store| store.blob(digest)).await {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::warn!(%error, "a damaged blob");
+            None
+        }
+        found => found.map_err(stored)?,
+    };
+    if let Some(bytes) = found {
+        return Ok(bytes.into_response());
     }
+    let elsewhere = if place.here { None } else { blobs.fetch(digest, None).await };
+    let Some(bytes) = elsewhere else {
+        return Err(Problem::not_found(format!("blob {digest} is not here")));
+    };
+    if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true) {
+        let kept = bytes.clone();
+        if let Err(error) = blobs.blocking(move |store| store.put_blob(digest, &kept)).await {
+            tracing::warn!(%digest, %error, "a blob that was missing here could not be kept");
+        }
+    }
+    Ok(bytes.into_response())
 }
 
 async fn nodes(State(db): State<Db>) -> Result<Json<Page<NodeView>>, Problem> {
-    let itself = NodeView {
-        id: db.id().into(),
-        role: Role::Db,
-        address: None,
-        active: true,
-        slots: 0,
-        busy: 0,
-        age_ms: 0,
-    };
-    let Ok(Response::Workers(workers)) = db.ask(Request::Workers).await else {
+    let others = db.neighbours();
+    let ids: Vec<_> = std::iter::once(db.shell.me.id).chain(others.iter().map(|other| other.member.id)).collect();
+    let loads = db.shell.inbox.look(move |node| ids.iter().map(|id| node.load(*id)).collect::<Vec<_>>()).await;
+    let (Some(loads), Ok(Response::Workers(workers))) = (loads, db.ask(Request::Workers).await) else {
         return Err(Problem::unavailable("this db node has stopped"));
     };
-    let workers = workers.into_iter().map(|seen| NodeView {
-        id: seen.worker,
-        role: Role::Worker,
-        address: None,
-        active: Duration::from_millis(seen.age_ms) < ACTIVE,
-        slots: seen.capacity,
-        busy: seen.leases,
-        age_ms: seen.age_ms,
-    });
-    Ok(Json(Page { items: std::iter::once(itself).chain(workers).collect(), next_cursor: None }))
+    let address = db.shell.membership.is_some().then_some(db.shell.me.address);
+    let mut items = vec![NodeView::db(db.id(), address, Health::Active, loads[0], Duration::ZERO)];
+    items.extend(others.into_iter().zip(&loads[1..]).map(|(other, load)| {
+        let member = other.member;
+        NodeView::db(&member.id.to_string(), Some(member.address), other.health, *load, other.age)
+    }));
+    items.extend(workers.into_iter().map(NodeView::worker));
+    Ok(Json(Page { items, next_cursor: None }))
 }
-
-/// A worker claims at least every half minute; one that is full for long renews its leases more often.
-const ACTIVE: Duration = Duration::from_secs(45);
 
 fn parse(digest: &str) -> Result<Digest, Problem> {
     digest.parse().map_err(|error| Problem::bad_request("bad-digest", format!("'{digest}': {error}")))
 }
 
-/// Runs a store's function where it may block.
-async fn blocking<T: Send + 'static>(
-    db: &Db,
-    work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Problem> {
-    let store: Arc<dyn Store> = db.shell.store.clone();
-    let result = tokio::task::spawn_blocking(move || work(&*store)).await;
-    result.map_err(|error| Problem::internal(error.to_string()))?.map_err(|error| {
-        let detail = error.to_string();
-        if let StoreError::Full { .. } = error {
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
-        } else if let StoreError::Mismatch { .. } = error {
-            Problem::bad_request("digest-mismatch", detail)
-        } else {
-            Problem::internal(detail)
-        }
-    })
+fn stored(error: StoreError) -> Problem {
+    let detail = error.to_string();
+    if let StoreError::Full { .. } = error {
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
+    } else if let StoreError::Mismatch { .. } = error {
+        Problem::bad_request("digest-mismatch", detail)
+    } else {
+        Problem::internal(detail)
+    }
 }

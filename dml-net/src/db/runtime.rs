@@ -12,7 +12,7 @@ use std::{
 
 use dml_core::{
     Digest, Node, Record,
-    node::{Effect, Event, Outcome, Request, Response, Ticket},
+    node::{Effect, Event, Letter, Outcome, Request, Response, Ticket},
 };
 use dml_store::{Store, StoreError};
 use tokio::{
@@ -20,7 +20,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::DbError;
+use super::{DbError, post::Post};
+use crate::membership::Change;
 
 /// How many requests may wait to be looked at; beyond that, askers wait.
 const QUEUE: usize = 1024;
@@ -31,9 +32,12 @@ const GRACE: Duration = Duration::from_secs(30);
 enum Message {
     Ask(Ticket, Box<Request>, oneshot::Sender<Response>),
     Gone(Ticket),
+    Letter(Box<Letter>),
+    Change(Change),
+    Look(Box<dyn FnOnce(&Node) + Send>),
 }
 
-/// Where requests go.
+/// Where requests, letters and news go.
 pub(super) struct Inbox {
     sender: mpsc::Sender<Message>,
     tickets: AtomicU64,
@@ -49,6 +53,28 @@ impl Inbox {
         let answer = answer.await.ok();
         withdraw.ticket = None;
         answer
+    }
+
+    /// Hands over a letter of which the blobs are here.
+    pub(super) async fn deliver(&self, letter: Letter) {
+        // After the end of the loop nobody reads.
+        let _ = self.sender.send(Message::Letter(Box::new(letter))).await;
+    }
+
+    /// Tells which nodes are there.
+    pub(super) async fn tell(&self, change: Change) {
+        let _ = self.sender.send(Message::Change(change)).await;
+    }
+
+    /// Looks at the brain; none if it has stopped.
+    pub(super) async fn look<T: Send + 'static>(&self, at: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let look = move |node: &Node| {
+            // Whoever asked may have gone.
+            let _ = tell.send(at(node));
+        };
+        self.sender.send(Message::Look(Box::new(look))).await.ok()?;
+        told.await.ok()
     }
 }
 
@@ -68,12 +94,18 @@ impl Drop for Withdraw {
 }
 
 /// Starts the loop. The watch tells why it ended, if it did because of a failure.
-pub(super) fn spawn(node: Node, store: Arc<dyn Store>) -> (Inbox, watch::Receiver<Option<Arc<DbError>>>) {
+pub(super) fn spawn(
+    node: Node,
+    store: Arc<dyn Store>,
+    post: Option<Post>,
+) -> (Inbox, watch::Receiver<Option<Arc<DbError>>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (ended, end) = watch::channel(None);
     let shell = Loop {
         node,
         store,
+        post,
+        divergences: 0,
         start: Instant::now(),
         asked: HashMap::new(),
         gathered: Vec::new(),
@@ -91,10 +123,12 @@ pub(super) fn spawn(node: Node, store: Arc<dyn Store>) -> (Inbox, watch::Receive
 struct Loop {
     node: Node,
     store: Arc<dyn Store>,
+    post: Option<Post>,
+    divergences: u64,
     start: Instant,
     asked: HashMap<Ticket, oneshot::Sender<Response>>,
     /// Writes that wait for the one on its way.
-    gathered: Vec<(u64, Vec<(Digest, Record)>)>,
+    gathered: Vec<(u64, Vec<(Digest, Option<Record>)>)>,
     /// The write on its way, and the numbers of those that it makes durable.
     writing: Option<(Vec<u64>, Write)>,
 }
@@ -159,6 +193,15 @@ impl Loop {
                 self.asked.remove(&ticket);
                 self.handle(Event::Gone(ticket));
             }
+            Message::Letter(letter) => self.handle(Event::Letter(*letter)),
+            Message::Change(Change::Active(member)) => {
+                if let Some(post) = &self.post {
+                    post.connect(member);
+                }
+                self.handle(Event::Active(member));
+            }
+            Message::Change(Change::Inactive { id, .. }) => self.handle(Event::Inactive(id)),
+            Message::Look(look) => look(&self.node),
         }
     }
 
@@ -168,7 +211,19 @@ impl Loop {
                 Effect::Persist { write, records } => self.gathered.push((write, records)),
                 Effect::Reply(ticket, response) => self.reply(ticket, response),
                 Effect::Discard(blobs) => self.discard(blobs),
+                Effect::Send { to, letter } => {
+                    if let Some(post) = &self.post {
+                        post.send(to, letter);
+                    }
+                }
             }
+        }
+        if self.node.divergences() > self.divergences {
+            self.divergences = self.node.divergences();
+            tracing::error!(
+                count = self.divergences,
+                "two results of the same work differ: a machine computes wrong, or a disk or a learner is at fault"
+            );
         }
     }
 
@@ -197,7 +252,7 @@ impl Loop {
         let mut latest = std::collections::BTreeMap::new();
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
         let store = self.store.clone();
-        let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, Some(record.to_bytes()))).collect();
+        let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
         let write = tokio::spawn(commit(store, Arc::new(batch)));
         self.writing = Some((writes, write));
     }

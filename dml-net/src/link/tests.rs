@@ -74,8 +74,10 @@ impl Stub {
             role: Role::Db,
             address: Some(format!("http://{}", at(n))),
             active,
+            state: if active { "active" } else { "failed" }.into(),
             slots: 0,
             busy: 0,
+            data: 0,
             age_ms: 0,
         };
         let others = self.others.lock().expect("no panic").clone();

@@ -4,7 +4,7 @@
 mod inputs;
 mod pieces;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use dml_compute::Engine;
@@ -21,6 +21,8 @@ pub struct Options {
     pub name: String,
     /// How many pieces of work it computes at a time.
     pub slots: usize,
+    /// Where db nodes can ask whether it is alive; without it, its work is free again only when its leases run out.
+    pub address: Option<SocketAddr>,
     /// How many bytes of blobs it keeps at hand.
     pub cache_bytes: usize,
 }
@@ -28,7 +30,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let slots = std::thread::available_parallelism().map_or(1, Into::into);
-        Self { name: format!("worker-{}", crate::db::random_name()), slots, cache_bytes: 64 << 20 }
+        Self { name: format!("worker-{}", crate::db::random_name()), slots, address: None, cache_bytes: 64 << 20 }
     }
 }
 
@@ -77,7 +79,7 @@ impl Worker {
         self.shared.stop.send_replace(true);
         let idle = self.shared.stop.closed();
         let _ = tokio::time::timeout(patience, idle).await;
-        let leave = Request::Leave { worker: self.shared.options.name.clone() };
+        let leave = Request::Leave { worker: self.shared.options.name.clone(), dead: false };
         if let Err(error) = self.shared.link.ask(&leave).await {
             tracing::debug!(%error, "no db node heard the goodbye: the leases will run out");
         }

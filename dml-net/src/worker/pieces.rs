@@ -54,6 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             slots: free as u32,
             capacity: shared.options.slots as u32,
             have: shared.cache.datasets(),
+            address: shared.options.address,
             wait_ms: if work.is_empty() {
                 CLAIM_WAIT.as_millis() as u64
             } else {
@@ -100,7 +101,7 @@ async fn renew(shared: Arc<Shared>, held: Held) {
         if leases.is_empty() {
             continue;
         }
-        match shared.link.ask(&Request::Renew { leases }).await {
+        match shared.link.ask(&Request::Renew { worker: shared.options.name.clone(), leases }).await {
             Ok(Response::Lost(lost)) if !lost.is_empty() => {
                 tracing::info!(
                     count = lost.len(),

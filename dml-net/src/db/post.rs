@@ -1,0 +1,123 @@
+//! Letters to other db nodes. Each node has a queue and a task that sends what has gathered there in one request, so a
+//! busy cluster sends many letters at the price of one. A letter that cannot be delivered is lost: the brain asks again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use dml_core::{
+    member::{Member, NodeId},
+    node::Letter,
+};
+use hyper::Method;
+use tokio::sync::mpsc;
+
+use crate::{
+    link::exchange::{Question, Silence, exchange},
+    membership::Membership,
+    peer::{Dial, Peer},
+};
+
+/// Where letters are posted.
+pub(super) const PATH: &str = "/v1/letters";
+
+/// How many letters may wait for a node; the next ones are lost.
+const QUEUE: usize = 8192;
+
+/// How many letters go into one request.
+const MOST: usize = 512;
+
+/// How many requests with letters may be on their way to a node: while one is slow, those after it are not held up.
+const LINES: usize = 3;
+
+/// How long a node may take to take letters in.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// The lines to other db nodes.
+#[derive(Clone)]
+pub(super) struct Post {
+    dial: Dial,
+    membership: Membership,
+    lines: Arc<Mutex<BTreeMap<NodeId, Line>>>,
+}
+
+/// The line to a node in one of its lives.
+struct Line {
+    member: Member,
+    letters: mpsc::Sender<Letter>,
+}
+
+impl Post {
+    pub(super) fn new(dial: Dial, membership: Membership) -> Self {
+        Self { dial, membership, lines: Arc::default() }
+    }
+
+    /// A node is at this address now.
+    pub(super) fn connect(&self, member: Member) {
+        let mut lines = self.lines.lock().expect("nobody panics while holding it");
+        if lines.get(&member.id).is_some_and(|line| line.member == member) {
+            return;
+        }
+        let (letters, queue) = mpsc::channel(QUEUE);
+        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        for _ in 0..LINES {
+            let peer = (self.dial)(member.address);
+            tokio::spawn(carry(queue.clone(), peer, member.id, self.membership.clone()));
+        }
+        lines.insert(member.id, Line { member, letters });
+    }
+
+    /// Sends a letter.
+    pub(super) fn send(&self, to: NodeId, letter: Letter) {
+        let lines = self.lines.lock().expect("nobody panics while holding it");
+        if let Some(line) = lines.get(&to)
+            && line.letters.try_send(letter).is_err()
+        {
+            tracing::debug!(node = %to, "a letter was lost: too many wait");
+        }
+    }
+
+    /// The node itself, to be asked for blobs; none if it was never met.
+    pub(super) fn peer(&self, id: NodeId) -> Option<Peer> {
+        let lines = self.lines.lock().expect("nobody panics while holding it");
+        lines.get(&id).map(|line| (self.dial)(line.member.address))
+    }
+
+    /// All nodes that are there, as far as is known.
+    pub(super) fn active(&self) -> Vec<NodeId> {
+        let active = self.membership.nodes().into_iter();
+        active.filter(|node| node.health.is_active()).map(|node| node.member.id).collect()
+    }
+}
+
+/// Carries letters until the line is given up.
+async fn carry(
+    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<Letter>>>,
+    peer: Peer,
+    to: NodeId,
+    membership: Membership,
+) {
+    loop {
+        let mut letters = Vec::new();
+        if queue.lock().await.recv_many(&mut letters, MOST).await == 0 {
+            return;
+        }
+        let body = Bytes::from(serde_json::to_vec(&letters).expect("letters have string keys"));
+        let question = Question { method: Method::POST, path: PATH.into(), body, wait: Duration::ZERO };
+        match exchange(&peer, &question, QUIET).await {
+            Ok((status, _)) if status.is_success() => membership.answered(to),
+            Ok((status, _)) => tracing::warn!(node = %to, %status, "letters were not taken: other versions?"),
+            Err(silence) => {
+                if let Silence::Peer(error) = &silence
+                    && error.is_refused()
+                {
+                    membership.refused(to);
+                }
+                tracing::debug!(node = %to, %silence, count = letters.len(), "letters were lost");
+            }
+        }
+    }
+}
