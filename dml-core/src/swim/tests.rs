@@ -91,8 +91,26 @@ proptest! {
             now += Duration::from_millis(later);
             swim.handle(now, event).iter().for_each(|effect| follow(&mut active, effect));
             prop_assert!(swim.deadline(now).is_none_or(|at| at >= now));
+            prop_assert!(swim.nodes().all(|seen| seen.member.id != me().id), "everyone but this node");
             let table = swim.nodes().filter(|seen| seen.health.is_active()).map(|seen| seen.member);
             prop_assert_eq!(table.collect::<Vec<_>>(), active.values().copied().collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn those_that_were_forgotten_take_no_room() {
+    let mut swim = Swim::new(me(), Settings::default(), 1, []);
+    let at =
+        |id: u64| Member { id: NodeId::new(id), address: ([10, 0, 0, 2], id as u16).into(), generation: 1 };
+    let (src, dst) = (Identity::new(at(2)), Identity::new(me()));
+    for round in 1..=50u64 {
+        let gone = (0..100).map(|n| Update::new(Identity::new(at(round * 100 + n)), 0, State::Down));
+        let header =
+            Header { src: src.clone(), src_incarnation: 0, dst: dst.clone(), message: Message::Gossip };
+        let datagram = codec::letter(&header, &gone.collect::<Vec<_>>());
+        swim.handle(Duration::from_millis(round), Event::Datagram(datagram));
+    }
+    let held = swim.protocol.iter_membership_state().count();
+    assert_eq!((swim.nodes().count(), held), (table::MOST_INACTIVE + 1, table::MOST_INACTIVE + 1));
 }

@@ -48,6 +48,19 @@ fn clusters_that_started_apart_merge_at_one_address() {
     }
 }
 
+#[test]
+fn only_strangers_are_greeted() {
+    let mut world = World::joined(1, fast(), Net::CALM, 6);
+    (0..6).for_each(|n| world.give(n, Event::Discovered((0..6).map(address).collect())));
+    world.run(secs(6));
+    let greets = world.greets;
+    world.run(secs(60));
+    assert_eq!(world.greets, greets, "all are known");
+    world.give(0, Event::Discovered((0..10).map(address).collect()));
+    world.run(secs(59));
+    assert_eq!(world.greets, greets + 4 * 12, "four addresses, every five seconds");
+}
+
 /// The median over seeds of when the last knows, and the worst.
 fn crashes(n: usize, gone: &[usize], net: Net, seeds: u64) -> (Duration, Duration) {
     let last = |seed| {
@@ -69,6 +82,17 @@ fn a_crash_is_known_to_all() {
 }
 
 #[test]
+fn the_news_of_a_death_travels_fast() {
+    let spread = |seed| {
+        let times =
+            World::joined(seed, fast(), Net::CALM, 20).crash_and_wait(&[5], secs(30)).expect("all know");
+        times[times.len() - 1] - times[0]
+    };
+    let mut spreads: Vec<_> = (0..20).map(spread).collect();
+    assert!(median(&mut spreads) <= ms(40), "{spreads:?}");
+}
+
+#[test]
 fn two_and_three_crashes_at_once_are_known_to_all() {
     for gone in [&[2, 5][..], &[1, 5, 9]] {
         let (median, worst) = crashes(10, gone, Net::losing(10), 20);
@@ -87,13 +111,17 @@ fn a_refused_connection_shortens_the_wait() {
 fn a_false_refusal_kills_nobody() {
     for seed in 0..10 {
         let mut world = World::joined(seed, fast(), Net::losing(10), 10);
-        let start = world.now;
+        let (start, verdicts) = (world.now, world.verdicts);
         for round in 0..30 {
             let id = world.hosts[round % 9].me.id;
             world.give(9, Event::Refused(id));
             world.run(secs(1));
         }
         assert_eq!(world.false_deaths(start), 0, "seed {seed}");
+        assert_eq!(
+            world.verdicts, verdicts,
+            "seed {seed}: who speaks up in time is not told that it is dead"
+        );
     }
 }
 
@@ -101,10 +129,17 @@ fn a_false_refusal_kills_nobody() {
 fn a_wall_between_two_nodes_kills_neither() {
     for seed in 0..5 {
         let mut world = World::joined(seed, fast(), Net::losing(5), 8);
-        let start = world.now;
+        let (start, messages) = (world.now, world.messages);
         world.cuts = [((2, 3), true), ((3, 2), true)].into();
-        world.run(secs(120));
+        // One of them tries again and again, as requests do.
+        let other = world.hosts[3].me.id;
+        for _ in 0..1200 {
+            world.give(2, Event::Refused(other));
+            world.run(ms(100));
+        }
         assert_eq!(world.false_deaths(start), 0, "seed {seed}");
+        let rate = (world.messages - messages) / 120 / 8;
+        assert!(rate <= 13, "seed {seed}: {rate} messages a second each, where seven are usual");
     }
 }
 

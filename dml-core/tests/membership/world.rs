@@ -20,6 +20,9 @@ pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+/// The second byte of a datagram that tells a member that it is dead.
+const TURN_UNDEAD: u8 = 9;
+
 /// What the network does. Chances are in a thousand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Net {
@@ -74,6 +77,10 @@ pub(crate) struct World {
     pub(crate) said: Vec<Said>,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+    /// How many were told that they are dead.
+    pub(crate) verdicts: u64,
+    /// How many addresses were greeted.
+    pub(crate) greets: u64,
     pub(crate) net: Net,
     /// Pairs that do not reach each other; whether the first then is refused by the second.
     pub(crate) cuts: BTreeMap<(usize, usize), bool>,
@@ -98,6 +105,8 @@ impl World {
             said: Vec::new(),
             messages: 0,
             bytes: 0,
+            verdicts: 0,
+            greets: 0,
             net,
             cuts: BTreeMap::new(),
             side: Vec::new(),
@@ -186,7 +195,10 @@ impl World {
     fn perform(&mut self, n: usize, effect: Effect) {
         match effect {
             Effect::Send { to, datagram } => self.send(n, to, datagram),
-            Effect::Greet(to) => self.carry(n, to, Happening::Asked(self.hosts[n].me.address)),
+            Effect::Greet(to) => {
+                self.greets += 1;
+                self.carry(n, to, Happening::Asked(self.hosts[n].me.address));
+            }
             Effect::Active(member) => {
                 let (host, of) = (&mut self.hosts[n], member.id);
                 assert_ne!(of, host.me.id, "a node speaks of others");
@@ -212,6 +224,7 @@ impl World {
         assert_ne!(to.id, self.hosts[n].me.id, "nobody writes to itself");
         self.messages += 1;
         self.bytes += datagram.len() as u64;
+        self.verdicts += u64::from(datagram[1] == TURN_UNDEAD);
         let there = self.at(to.address);
         let cut = there.and_then(|there| self.cuts.get(&(n, there)).copied());
         let dead = there.is_some_and(|there| self.hosts[there].swim.is_none());
