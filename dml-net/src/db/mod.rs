@@ -222,22 +222,20 @@ async fn follow(
 ) {
     while let Some(change) = changes.recv().await {
         let Some(shell) = shell.upgrade() else { return };
-        match &change {
-            Change::Active(member) => {
-                tracing::info!(node = %member.id, address = %member.address, "a db node is there");
-                let members: Vec<Member> =
-                    shell.membership.iter().flat_map(Membership::nodes).map(|seen| seen.member).collect();
-                let store = store.clone();
-                let bytes = serde_json::to_vec(&members).expect("members have no maps");
-                let kept = tokio::task::spawn_blocking(move || store.set_setting(MEMBERS, &bytes)).await;
-                if let Ok(Err(error)) = kept {
-                    tracing::warn!(%error, "who is in the cluster could not be written down");
-                }
-            }
-            Change::Inactive { id, left: true } => tracing::info!(node = %id, "a db node has left"),
-            Change::Inactive { id, left: false } => tracing::warn!(node = %id, "a db node does not answer"),
-        }
+        let joined = match &change {
+            Change::Active(member) => Some(*member),
+            Change::Inactive { .. } => None,
+        };
         shell.inbox.tell(change).await;
+        let Some(joined) = joined else { continue };
+        let known = shell.membership.iter().flat_map(Membership::nodes).map(|seen| seen.member);
+        let members: Vec<Member> = known.filter(|member| member.id != joined.id).chain([joined]).collect();
+        let bytes = serde_json::to_vec(&members).expect("members have no maps");
+        let store = store.clone();
+        let kept = tokio::task::spawn_blocking(move || store.set_setting(MEMBERS, &bytes)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "who is in the cluster could not be written down");
+        }
     }
 }
 
