@@ -85,6 +85,15 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
     /// The nodes of the cluster
     #[command(after_help = "Example:\n  dml --cluster http://127.0.0.1:7300 cluster")]
     Cluster,
+    /// Where something is, who owns it, who works on it, and why it waits
+    #[command(
+        after_help = "Examples:\n  dml explain penguins-species\n  dml --cluster http://127.0.0.1:7300 explain 973329b735d3"
+    )]
+    Explain {
+        /// The name or id of a dataset, training, model or prediction
+        #[arg(value_name = "NAME-or-ID")]
+        id: String,
+    },
     /// Serve a cluster from this process until ctrl-c
     #[command(after_help = "Examples:
   dml up
@@ -111,6 +120,7 @@ impl Command {
             | Self::Model { .. }
             | Self::Prediction { .. }
             | Self::Cluster
+            | Self::Explain { .. }
             | Self::Up(_)
             | Self::Completions { .. } => false,
         }

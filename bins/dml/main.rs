@@ -9,6 +9,7 @@ mod connect;
 mod console;
 mod csv;
 mod dataset;
+mod explain;
 mod failure;
 mod leaderboard;
 mod listing;
@@ -74,7 +75,8 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
         | Command::Training { .. }
         | Command::Model { .. }
         | Command::Prediction { .. }
-        | Command::Cluster => {
+        | Command::Cluster
+        | Command::Explain { .. } => {
             let session = place.connect(console, command.writes())?;
             let outcome = tokio::select! {
                 biased;
@@ -102,6 +104,7 @@ async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failu
             }
         },
         Command::Cluster => cluster::show(session).await,
+        Command::Explain { id } => explain::run(session, &id).await,
         Command::Up(_) | Command::Completions { .. } => Ok(()),
     }
 }

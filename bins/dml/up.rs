@@ -31,15 +31,18 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         ..Default::default()
     })?;
     let url = format!("http://{address}");
-    console.show(&json!({ "url": url, "data": place.data, "dbs": options.dbs, "workers": workers, "slots": slots }), || {
-        let data = place.data.display();
-        format!(
-            "serving {url} with {} and {}; the data is in {data}; ctrl-c ends it\n\n{}",
-            counted(options.dbs.into(), "db node"),
-            counted(workers as u64, "worker"),
-            examples(&url)
-        )
-    })?;
+    console.show(
+        &json!({ "url": url, "data": place.data, "dbs": options.dbs, "workers": workers, "slots": slots }),
+        || {
+            let data = place.data.display();
+            format!(
+                "serving {url} with {} and {}; the data is in {data}; ctrl-c ends it\n\n{}",
+                counted(options.dbs.into(), "db node"),
+                counted(workers as u64, "worker"),
+                examples(&url)
+            )
+        },
+    )?;
     let ended = tokio::select! {
         () = cluster.serve(listener, listen::end()) => Ok(()),
         error = cluster.failed() => Err(Failure::failed(error.to_string())),

@@ -111,11 +111,12 @@ impl Leases {
         of_job.map(|(slot, held)| (*slot, held.epoch, held.worker.as_str(), held.until))
     }
 
-    /// Who holds leases, and how many.
-    pub fn workers(&self) -> BTreeMap<&str, u32> {
-        let mut workers = BTreeMap::new();
+    /// Who holds leases, how many, and until when the last of them.
+    pub fn workers(&self) -> BTreeMap<&str, (u32, Duration)> {
+        let mut workers: BTreeMap<&str, (u32, Duration)> = BTreeMap::new();
         for held in self.held.values() {
-            *workers.entry(held.worker.as_str()).or_default() += 1;
+            let (count, until) = workers.entry(held.worker.as_str()).or_default();
+            (*count, *until) = (*count + 1, held.until.max(*until));
         }
         workers
     }

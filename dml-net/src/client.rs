@@ -13,7 +13,7 @@ use crate::{
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, TrainingView,
+        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, RoutingView, TrainingView,
     },
 };
 
@@ -227,6 +227,11 @@ impl Client {
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         let page: Page<NodeView> = self.get("/v1/nodes").await?;
         Ok(page.items)
+    }
+
+    /// Where a dataset, training, model, prediction or job is, who owns it, and who works on it.
+    pub async fn routing(&self, name: &str) -> Result<RoutingView, ClientError> {
+        self.get(&format!("/v1/routing/{}", escape(name))).await
     }
 
     async fn list<T: DeserializeOwned>(

@@ -210,7 +210,9 @@ impl Node {
     /// Takes an event in; says what is to be done.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         self.now = match &event {
-            Event::Request { time_ms, .. } if planted::is(Bug::WallClockLease) => Duration::from_millis(*time_ms),
+            Event::Request { time_ms, .. } if planted::is(Bug::WallClockLease) => {
+                Duration::from_millis(*time_ms)
+            }
             _ => now,
         };
         match event {
@@ -351,12 +353,14 @@ impl Node {
                 },
             );
         }
-        for (worker, count) in leases {
+        for (worker, (count, until)) in leases {
+            // Of who renews through other nodes, the leases tell when that was.
+            let renewed = until.saturating_sub(self.settings.lease);
             let unseen = || WorkerSeen {
                 worker: worker.into(),
                 capacity: 0,
                 leases: 0,
-                age_ms: u64::MAX,
+                age_ms: self.now.saturating_sub(renewed).as_millis() as u64,
                 address: None,
             };
             all.entry(worker).or_insert_with(unseen).leases = count;
