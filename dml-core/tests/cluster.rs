@@ -60,7 +60,10 @@ fn run_all(seeds: u64, setup: &Setup) -> (Vec<Report>, Vec<String>) {
             });
         }
     });
-    (reports.into_inner().expect("all threads are done"), failures.into_inner().expect("all threads are done"))
+    (
+        reports.into_inner().expect("all threads are done"),
+        failures.into_inner().expect("all threads are done"),
+    )
 }
 
 #[test]

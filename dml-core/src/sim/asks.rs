@@ -57,7 +57,14 @@ pub(super) struct Ask {
 
 impl World<'_> {
     /// Sends a question to a db node. Whoever asks gives up after `patience`.
-    pub(super) fn ask(&mut self, who: Who, from: Place, host: usize, request: Request, patience: Duration) -> Ticket {
+    pub(super) fn ask(
+        &mut self,
+        who: Who,
+        from: Place,
+        host: usize,
+        request: Request,
+        patience: Duration,
+    ) -> Ticket {
         let ticket = self.name();
         let mut ask = Ask {
             who,
@@ -90,7 +97,13 @@ impl World<'_> {
         // A repetition has a ticket that nobody waits for; it does not come after minutes, as a connection ends.
         if let Some(after) = fate.again.filter(|after| *after < Duration::from_secs(10)) {
             let again = self.name();
-            let copy = Ask { who: Who::Nobody, request: Some(request.clone()), renews: ask.renews.clone(), claims: ask.claims.clone(), ..ask };
+            let copy = Ask {
+                who: Who::Nobody,
+                request: Some(request.clone()),
+                renews: ask.renews.clone(),
+                claims: ask.claims.clone(),
+                ..ask
+            };
             self.asks.insert(again, copy);
             self.later(after, What::Asked(again));
             self.later(after + patience, What::Patience(again));

@@ -27,7 +27,9 @@ impl World<'_> {
     pub(super) fn merging(&mut self, host: usize, letter: &Letter) {
         let Message::Copy { families, .. } = &letter.message else { return };
         for (id, theirs) in families.iter().flat_map(|family| &family.records) {
-            let Some(mine) = self.hosts[host].node.as_ref().and_then(|node| node.record(id)) else { continue };
+            let Some(mine) = self.hosts[host].node.as_ref().and_then(|node| node.record(id)) else {
+                continue;
+            };
             let (met, both) = (mine.body.is_some() != theirs.body.is_some(), learns_both_ways(mine, theirs));
             if met {
                 self.reach(Sometimes::TombstoneMetLiveCopy);
@@ -44,6 +46,7 @@ impl World<'_> {
         match &letter.message {
             Message::Copy { batch, families, .. } => {
                 let (to, now) = (self.hosts[at].me.id, self.now);
+                self.last_copy = now;
                 for family in families {
                     let open = self.copies.iter().filter(|((sender, _), _)| *sender == from);
                     let gone = |other| !self.hosts[host].view.contains_key(other);
@@ -71,7 +74,8 @@ impl World<'_> {
     pub(super) fn receiving(&mut self, host: usize, letter: &Letter, again: bool) {
         let me = self.hosts[host].me;
         let sender = self.ids.get(&letter.from).map(|from| self.hosts[*from].me);
-        let earlier = sender.is_some_and(|sender| sender.id != letter.from || sender.generation != letter.generation);
+        let earlier =
+            sender.is_some_and(|sender| sender.id != letter.from || sender.generation != letter.generation);
         if earlier || letter.to != me.generation {
             self.reach(Sometimes::LetterOfEarlierLife);
         }
@@ -129,6 +133,7 @@ fn learns(mine: &Record, theirs: &Record) -> bool {
 fn learns_both_ways(mine: &Record, theirs: &Record) -> bool {
     let (Some(a), Some(b)) = (job_of(mine), job_of(theirs)) else { return false };
     let (a, b) = (&a.progress, &b.progress);
-    let more = |a: &crate::Progress, b: &crate::Progress| a.units.keys().any(|unit| !b.units.contains_key(unit));
+    let more =
+        |a: &crate::Progress, b: &crate::Progress| a.units.keys().any(|unit| !b.units.contains_key(unit));
     mine.life == theirs.life && a.round == b.round && more(a, b) && more(b, a)
 }

@@ -12,11 +12,10 @@ use core::time::Duration;
 use super::{Invariant, disk::Disk, sometimes::Sometimes, world::World};
 use crate::{
     id::Digest,
-    lease::{Lease, Piece, Slot},
+    lease::Slot,
     member::NodeId,
-    node::{Assignment, Event, Message, Outcome, Request, Response, Ticket},
+    node::{Event, Message, Outcome, Request, Response, Ticket},
     record::{Body, Record},
-    replication,
 };
 
 /// An invariant that does not hold, and what shows it.
@@ -34,37 +33,38 @@ pub(super) struct Acked {
     pub(super) holders: BTreeSet<NodeId>,
 }
 
-struct Held {
-    epoch: u64,
-    worker: String,
-    until: Duration,
+/// A lease that was seen to be granted.
+pub(super) struct Held {
+    pub(super) epoch: u64,
+    pub(super) worker: String,
+    pub(super) until: Duration,
 }
 
 /// How far a job has come anywhere, and since when.
 #[derive(Default)]
-struct Reached {
-    round: u32,
-    at: Duration,
-    units: BTreeMap<u32, Duration>,
+pub(super) struct Reached {
+    pub(super) round: u32,
+    pub(super) at: Duration,
+    pub(super) units: BTreeMap<u32, Duration>,
 }
 
 /// What was seen from outside.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// When db nodes last had a reason to disagree.
-    calm_since: Duration,
+    pub(super) calm_since: Duration,
     blobs: BTreeSet<Digest>,
     pub(super) acked: BTreeMap<Digest, Acked>,
     /// Disks that were lost, with the times.
-    graveyard: Vec<(Duration, Disk)>,
+    pub(super) graveyard: Vec<(Duration, Disk)>,
     /// Leases that were granted while all was calm.
-    held: BTreeMap<Slot, Held>,
+    pub(super) held: BTreeMap<Slot, Held>,
     /// All leases, until when they may be held.
     pub(super) out: BTreeMap<Slot, (Digest, Duration)>,
     /// By job and the life of what it is part of.
-    reached: BTreeMap<(Digest, u64), Reached>,
+    pub(super) reached: BTreeMap<(Digest, u64), Reached>,
     /// How many nodes somebody believed to be there, before that changed.
-    views: VecDeque<(Duration, usize)>,
+    pub(super) views: VecDeque<(Duration, usize)>,
     /// Whether the event at hand brings a result.
     reporting: bool,
     /// By job, round and partition, the sides that finished something.
@@ -75,7 +75,7 @@ pub(super) struct Ledger {
 }
 
 /// An answer may be under way so long.
-const RECENTLY: Duration = Duration::from_secs(60);
+pub(super) const RECENTLY: Duration = Duration::from_secs(60);
 
 impl Ledger {
     /// Db nodes have a reason to disagree for a while.
@@ -106,11 +106,6 @@ impl Ledger {
             self.views.pop_front();
         }
     }
-}
-
-/// Whether a record on a disk shows that the thing was made in this life.
-fn shows(record: Option<&Record>, acked_alive: bool, life: u64) -> bool {
-    record.is_some_and(|record| record.life > life || record.life == life && record.body.is_some() == acked_alive)
 }
 
 impl World<'_> {
@@ -157,7 +152,10 @@ impl World<'_> {
             }
             Request::Leave { worker, .. } => ledger.held.retain(|_, held| held.worker != *worker),
             Request::Find { .. } | Request::List { .. } | Request::Watch { .. } | Request::Claim(_) => {}
-            Request::Renew { .. } | Request::Locate { .. } | Request::Route { .. } | Request::Users { .. } => {}
+            Request::Renew { .. }
+            | Request::Locate { .. }
+            | Request::Route { .. }
+            | Request::Users { .. } => {}
             Request::Leases { .. } | Request::Workers => {}
         }
     }
@@ -178,7 +176,9 @@ impl World<'_> {
         let body = record.body.iter();
         let unnamed = body.flat_map(Body::blobs).find(|blob| !disk.has(blob) && !disk.lost.contains(blob));
         if let Some(blob) = unnamed {
-            self.breach(Invariant::BlobsAreThere, || format!("host {host} writes {id:?}, which names {blob:?}, and has it not"));
+            self.breach(Invariant::BlobsAreThere, || {
+                format!("host {host} writes {id:?}, which names {blob:?}, and has it not")
+            });
         }
         let root = job_of(record).and_then(|job| job.spec.parent).unwrap_or(id);
         let (root_before, root_life) = self.lives(host, &root);
@@ -186,7 +186,9 @@ impl World<'_> {
             // The jobs of a training that was deleted and made again begin anew.
             let is_new_life = root != id && root_life > root_before;
             if !has_grown(before, record) && !is_new_life {
-                self.breach(Invariant::RecordsGrow, || format!("host {host} forgets something of {id:?}: {before:?} became {record:?}"));
+                self.breach(Invariant::RecordsGrow, || {
+                    format!("host {host} forgets something of {id:?}: {before:?} became {record:?}")
+                });
             }
             if before.body.is_none() && record.body.is_some() {
                 self.reach(Sometimes::MadeAgain);
@@ -196,7 +198,9 @@ impl World<'_> {
             Some(Body::Job(job)) => {
                 let known = self.course(&id).is_some_and(|course| course.has(&job.progress));
                 if !known {
-                    self.breach(Invariant::SameBytes, || format!("host {host} has what the for-loop has not: {id:?} {:?}", job.progress));
+                    self.breach(Invariant::SameBytes, || {
+                        format!("host {host} has what the for-loop has not: {id:?} {:?}", job.progress)
+                    });
                 }
                 self.note_progress(host, id, root_life, before.as_ref(), &job.progress);
             }
@@ -214,7 +218,14 @@ impl World<'_> {
         (life(disk.latest(id)), life(node.and_then(|node| node.record(id))))
     }
 
-    fn note_progress(&mut self, host: usize, id: Digest, life: u64, before: Option<&Record>, progress: &crate::Progress) {
+    fn note_progress(
+        &mut self,
+        host: usize,
+        id: Digest,
+        life: u64,
+        before: Option<&Record>,
+        progress: &crate::Progress,
+    ) {
         let now = self.now;
         let reached = self.ledger.reached.entry((id, life)).or_default();
         if progress.round > reached.round {
@@ -226,7 +237,9 @@ impl World<'_> {
             }
         }
         let earlier = before.and_then(job_of).map_or(0, |job| job.progress.units.len());
-        let Some((partition, side)) = self.network.partition(super::network::Place::Host(host)) else { return };
+        let Some((partition, side)) = self.network.partition(super::network::Place::Host(host)) else {
+            return;
+        };
         if self.ledger.reporting && progress.units.len() > earlier {
             let sides = self.ledger.sides.entry((id, progress.round, partition)).or_default();
             sides.insert(side);
@@ -251,10 +264,13 @@ impl World<'_> {
             Some(parent) => {
                 let (life_before, life) = self.lives(host, &parent);
                 if life % 2 == 1 && life == life_before {
-                    self.breach(Invariant::RecordsGrow, || format!("host {host} drops {id:?}, whose parent is there"));
+                    self.breach(Invariant::RecordsGrow, || {
+                        format!("host {host} drops {id:?}, whose parent is there")
+                    });
                 }
             }
-            None => self.breach(Invariant::RecordsGrow, || format!("host {host} drops {id:?}, which nobody deleted")),
+            None => self
+                .breach(Invariant::RecordsGrow, || format!("host {host} drops {id:?}, which nobody deleted")),
         }
     }
 
@@ -267,14 +283,18 @@ impl World<'_> {
             named.contains(blob) || machine.node.as_ref().is_some_and(|node| node.refers_to(blob))
         });
         if let Some(blob) = wrong.copied() {
-            self.breach(Invariant::BlobsAreThere, || format!("host {host} discards {blob:?}, which a record names"));
+            self.breach(Invariant::BlobsAreThere, || {
+                format!("host {host} discards {blob:?}, which a record names")
+            });
         }
     }
 
     /// A node gives an answer: what it says must be so.
     pub(super) fn acknowledged(&mut self, host: usize, ticket: Ticket, response: &Response) {
         match response {
-            Response::Created { id, replicas, .. } => self.write_acknowledged(host, *id, true, Some(*replicas)),
+            Response::Created { id, replicas, .. } => {
+                self.write_acknowledged(host, *id, true, Some(*replicas))
+            }
             Response::Done => {
                 if let Some(id) = self.asks.get(&ticket).and_then(|ask| ask.deletes) {
                     self.write_acknowledged(host, id, false, None);
@@ -287,140 +307,12 @@ impl World<'_> {
                 }
             }
             Response::Lost(lost) => self.renewed(host, ticket, lost),
-            Response::Found(_) | Response::Matches(_) | Response::Page { .. } | Response::Family { .. } | Response::Workers(_) => {}
+            Response::Found(_)
+            | Response::Matches(_)
+            | Response::Page { .. }
+            | Response::Family { .. }
+            | Response::Workers(_) => {}
             Response::Route(_) | Response::Users(_) | Response::Leases(_) | Response::Refused(_) => {}
-        }
-    }
-
-    fn write_acknowledged(&mut self, host: usize, id: Digest, alive: bool, replicas: Option<u32>) {
-        let lives = self.hosts.iter().filter_map(|host| host.disk.durable().get(&id));
-        let greatest = lives.clone().map(|record| record.life).max().unwrap_or(0);
-        let life = lives.filter(|record| record.body.is_some() == alive).map(|record| record.life).max();
-        let life = life.unwrap_or(0);
-        let there = |disk: &Disk| shows(disk.durable().get(&id), alive, life.max(1));
-        let holders: BTreeSet<NodeId> =
-            self.hosts.iter().filter(|host| there(&host.disk)).map(|host| host.me.id).collect();
-        let now = self.now;
-        let lost = self.ledger.graveyard.iter().filter(|(at, disk)| *at + RECENTLY > now && there(disk)).count();
-        let copies = holders.len() + lost;
-        let few = self.wanted_copies();
-        if let Some(replicas) = replicas {
-            if copies < replicas as usize || (replicas as usize) < few {
-                self.breach(Invariant::AcknowledgedIsDurable, || {
-                    format!("host {host} says {id:?} is on {replicas} disks: it is on {copies}, and should be on {few}")
-                });
-            }
-            let full = replicas >= self.settings.replication;
-            let case = if full { Sometimes::FullyCopied } else { Sometimes::FewerCopies };
-            if self.storm {
-                self.reach(case);
-            }
-        }
-        if greatest == life && !holders.is_empty() {
-            self.ledger.acked.insert(id, Acked { alive, life, holders });
-        }
-    }
-
-    /// How many copies a write must have: as many as are wanted, or as the loneliest node saw others of late.
-    fn wanted_copies(&self) -> usize {
-        let write = self.settings.write_copies.unwrap_or(self.settings.replication);
-        let up = self.hosts.iter().filter(|host| host.node.is_some());
-        let seen = up.map(|host| host.view.len());
-        let views = self.ledger.views.iter().filter(|(at, _)| *at + RECENTLY > self.now).map(|(_, seen)| *seen);
-        replication::wanted_copies(write, 1 + seen.chain(views).min().unwrap_or(0))
-    }
-
-    /// Whether a disk may be lost: every acknowledged write is on another one, and all blobs are whole.
-    pub(super) fn may_lose(&mut self, host: usize) -> bool {
-        if self.hosts.iter().any(|host| host.disk.is_hurt()) {
-            return false;
-        }
-        let wanted = (self.settings.replication as usize).min(self.hosts.len());
-        let lost = self.hosts[host].me.id;
-        for (id, acked) in &mut self.ledger.acked {
-            let there = |disk: &Disk| shows(disk.durable().get(id), acked.alive, acked.life);
-            let now: BTreeSet<NodeId> =
-                self.hosts.iter().filter(|host| there(&host.disk)).map(|host| host.me.id).collect();
-            if now.len() >= wanted {
-                acked.holders = now;
-            }
-        }
-        let others = |acked: &Acked| acked.holders.iter().any(|holder| *holder != lost);
-        self.hosts.len() > 1 && self.ledger.acked.values().all(others)
-    }
-
-    /// After the loss of a disk, every acknowledged write is still on some disk.
-    pub(super) fn check_readable(&mut self) {
-        let lost = self.ledger.acked.iter().find(|(id, acked)| {
-            acked.alive && !self.hosts.iter().any(|host| shows(host.disk.durable().get(id), true, acked.life))
-        });
-        if let Some(id) = lost.map(|(id, _)| *id) {
-            self.breach(Invariant::AcknowledgedIsDurable, || format!("{id:?} was acknowledged and is on no disk"));
-        }
-        let ids: Vec<NodeId> = self.hosts.iter().map(|host| host.me.id).collect();
-        self.ledger.acked.values_mut().for_each(|acked| acked.holders.retain(|holder| ids.contains(holder)));
-    }
-
-    /// Whether nodes have had time to agree since the last fault.
-    fn is_calm(&self) -> bool {
-        let settings = &self.settings;
-        self.ledger.calm_since + settings.lease + settings.lease / 5 + settings.patience * 2 < self.now
-    }
-
-    fn granted(&mut self, host: usize, worker: &str, assignment: &Assignment) {
-        let Lease { slot, root, epoch } = assignment.lease;
-        self.ledger.granted += 1;
-        if self.hosts[host].node.as_ref().is_some_and(|node| node.record(&slot.job).is_none()) {
-            self.reach(Sometimes::WorkFromElsewhere);
-        }
-        // Nodes' clocks differ, and the answer took its time.
-        let until = self.now + self.settings.lease * 9 / 10 - Duration::from_millis(500);
-        if self.ledger.out.insert(slot, (root, until)).is_some_and(|(_, until)| until > self.now) {
-            self.reach(Sometimes::TwoOwners);
-        }
-        if !self.is_calm() {
-            return;
-        }
-        let held = Held { epoch, worker: worker.into(), until };
-        if let Some(before) = self.ledger.held.insert(slot, held)
-            && before.until > self.now
-        {
-            let other = before.worker;
-            self.breach(Invariant::OneLeaseHolder, || format!("{slot:?} is leased to {other} and to {worker}"));
-        }
-        if self.is_done(&root, &slot) {
-            self.breach(Invariant::BoundedRework, || format!("{slot:?} is handed out, and was done before"));
-        }
-    }
-
-    /// Whether a piece has been done for a while, as any node can know.
-    fn is_done(&self, root: &Digest, slot: &Slot) -> bool {
-        let records = self.hosts.iter().filter_map(|host| host.node.as_ref()?.record(root));
-        let Some(life) = records.map(|record| record.life).max() else { return false };
-        let Some(reached) = self.ledger.reached.get(&(slot.job, life)) else { return false };
-        let long_ago = |at: Duration| at + Duration::from_secs(5) < self.now;
-        let unit = match slot.piece {
-            Piece::Unit(unit) => reached.units.get(&unit).is_some_and(|at| long_ago(*at)),
-            Piece::Fold => false,
-        };
-        let nobody_lost_it = self.ledger.calm_since < reached.at || !self.storm;
-        nobody_lost_it && (reached.round > slot.round && long_ago(reached.at) || reached.round == slot.round && unit)
-    }
-
-    fn renewed(&mut self, host: usize, ticket: Ticket, lost: &[Lease]) {
-        let Some(ask) = self.asks.get(&ticket) else { return };
-        let (leases, since, calm) = (ask.renews.clone(), ask.since, self.is_calm());
-        for lease in leases.into_iter().filter(|lease| !lost.contains(lease)) {
-            let until = since + self.settings.lease * 9 / 10 - Duration::from_millis(500);
-            if let Some((_, known)) = self.ledger.out.get_mut(&lease.slot) {
-                *known = until.max(*known);
-            }
-            let Some(held) = self.ledger.held.get_mut(&lease.slot) else { continue };
-            if held.epoch == lease.epoch {
-                held.until = until.max(held.until);
-            } else if calm && held.until > self.now {
-                self.breach(Invariant::OneLeaseHolder, || format!("host {host} renews {lease:?}, which another holds"));
-            }
         }
     }
 }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::{
     asks::{Heard, Who},
     dice::Dice,
-    faults::Fault,
+    fault::Fault,
     network::Place,
     reference::{self, Course},
     settle::Stage,
@@ -123,9 +123,16 @@ impl World<'_> {
         }
         let wait = match &request {
             Request::Watch { wait_ms, .. } => Duration::from_millis(*wait_ms),
-            Request::Create { .. } | Request::Delete { .. } | Request::Cancel { .. } => Duration::from_secs(20),
-            Request::Find { .. } | Request::List { .. } | Request::Claim(_) | Request::Renew { .. } => Duration::ZERO,
-            Request::Report { .. } | Request::Leave { .. } | Request::Locate { .. } | Request::Route { .. } => Duration::ZERO,
+            Request::Create { .. } | Request::Delete { .. } | Request::Cancel { .. } => {
+                Duration::from_secs(20)
+            }
+            Request::Find { .. } | Request::List { .. } | Request::Claim(_) | Request::Renew { .. } => {
+                Duration::ZERO
+            }
+            Request::Report { .. }
+            | Request::Leave { .. }
+            | Request::Locate { .. }
+            | Request::Route { .. } => Duration::ZERO,
             Request::Users { .. } | Request::Leases { .. } | Request::Workers => Duration::ZERO,
         };
         let ticket = self.ask(Who::Client(c), Place::Client(c), host, request, PATIENCE + wait);
@@ -167,7 +174,8 @@ impl World<'_> {
             return self.client_fails(c);
         }
         self.clients[c].doing = None;
-        let think = if self.stage == Stage::Storm { self.dice.millis(300, 7_000) } else { self.dice.millis(10, 200) };
+        let think =
+            if self.stage == Stage::Storm { self.dice.millis(300, 7_000) } else { self.dice.millis(10, 200) };
         self.later(think, What::Client(c));
     }
 
@@ -217,18 +225,21 @@ impl World<'_> {
         if c > 0 {
             return None;
         }
-        let create = self.things.iter().find(|thing| thing.wanted && !self.goes_on(thing) && self.may_be_made(thing));
+        let create =
+            self.things.iter().find(|thing| thing.wanted && !self.goes_on(thing) && self.may_be_made(thing));
         if let Some(thing) = create {
             return Some(self.create(thing, None));
         }
         // Users of a thing come after it.
-        let delete = |thing: &&Thing| !thing.wanted && self.exists(thing) || thing.wanted && self.has_failed(thing);
+        let delete =
+            |thing: &&Thing| !thing.wanted && self.exists(thing) || thing.wanted && self.has_failed(thing);
         let thing = self.things.iter().rev().find(delete)?;
         Some(Doing { request: Request::Delete { id: thing.id }, uploads: Vec::new(), tries: 0 })
     }
 
     fn may_be_made(&self, thing: &Thing) -> bool {
-        let Body::Job(Job { spec: JobSpec { work: Work::Predict { model, .. }, .. }, .. }) = &thing.body else {
+        let Body::Job(Job { spec: JobSpec { work: Work::Predict { model, .. }, .. }, .. }) = &thing.body
+        else {
             return true;
         };
         self.hosts.iter().any(|host| host.node.as_ref().is_some_and(|node| node.refers_to(model)))
@@ -282,7 +293,8 @@ fn dataset(dice: &mut Dice) -> Dataset {
 }
 
 fn training(dice: &mut Dice, dataset: Digest) -> TrainingSpec {
-    let problem = Problem { task: Task::Regression, dataset, target: "y".into(), features: alloc::vec!["x".into()] };
+    let problem =
+        Problem { task: Task::Regression, dataset, target: "y".into(), features: alloc::vec!["x".into()] };
     let mut plan = |rounds: usize| {
         let (rounds, units) = (1 + dice.below(rounds) as u32, 1 + dice.below(4) as u32);
         Plan { rounds, units, fold: true }

@@ -8,16 +8,12 @@ use core::time::Duration;
 use super::{
     Setup,
     dice::Dice,
-    faults::Fault,
+    fault::Fault,
     network::Place,
     probe::{self, Names, Prober},
     world::{What, World},
 };
-use crate::{
-    member::Member,
-    node::Event,
-    swim,
-};
+use crate::{member::Member, node::Event, swim};
 
 /// How nodes learn of each other in this seed.
 #[derive(Default)]
@@ -84,8 +80,10 @@ impl World<'_> {
             let talks = |a, b| self.network.talks(Place::Host(a), Place::Host(b));
             self.hosts[third].is_up() && talks(host, third) && talks(third, at)
         };
-        let reachable = direct || (0..self.hosts.len()).any(|third| third != host && third != at && through(third));
-        let frozen = self.hosts[at].frozen.is_some_and(|since| since + Duration::from_millis(1_200) < self.now);
+        let reachable =
+            direct || (0..self.hosts.len()).any(|third| third != host && third != at && through(third));
+        let frozen =
+            self.hosts[at].frozen.is_some_and(|since| since + Duration::from_millis(1_200) < self.now);
         let there = reachable && !frozen && self.hosts[at].node.is_some();
         let other = self.hosts[at].me;
         let known: Vec<Member> = self.hosts[host].view.values().copied().collect();

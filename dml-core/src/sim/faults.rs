@@ -5,133 +5,11 @@ use core::time::Duration;
 
 use super::{
     dice::Dice,
+    fault::{FAULTS, Fault},
     network::{Place, Rates, places},
     sometimes::Sometimes,
     world::{What, World},
 };
-
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// A message gets lost.
-    Loss,
-    /// A message takes seconds.
-    Delay,
-    /// A message is overtaken by others.
-    Reorder,
-    /// A message arrives twice.
-    Duplicate,
-    /// A message arrives again after minutes.
-    LateDuplicate,
-    /// A line is cut in one direction.
-    OneWayCut,
-    /// The network falls into two parts, workers and clients included.
-    Partition,
-    /// A line is cut and mended again and again.
-    Flapping,
-    /// A db node dies, and stays away for a while.
-    Crash,
-    /// A db node dies while it writes: of the writes on their way a prefix reaches the disk.
-    CrashInPersist,
-    /// A db node dies while it writes: the write under way is torn, and undone at the next start.
-    TornWrite,
-    /// A db node starts again at once.
-    Restart,
-    /// A db node loses its disk, and comes back under another name.
-    DiskLoss,
-    /// A db node does nothing for a while, then finds everything at once.
-    Pause,
-    /// All that a db node hears and says takes long.
-    SlowNode,
-    /// A wall clock is wrong from the beginning.
-    ClockOffset,
-    /// A monotonic clock runs too fast or too slow.
-    ClockDrift,
-    /// A wall clock jumps.
-    ClockJump,
-    /// A disk is full for a while.
-    DiskFull,
-    /// A disk is slow for a while.
-    SlowDisk,
-    /// A blob is corrupt on one disk.
-    BitRot,
-    /// Some nodes believe for a moment that another is dead.
-    FalseDeath,
-    /// One node believes for long that another is dead, and nobody else does.
-    Disagreement,
-    /// A worker sends bytes that are not those of the digest.
-    WrongBytes,
-    /// A worker dies.
-    WorkerKilled,
-    /// A worker does nothing for a while.
-    WorkerStalled,
-    /// A worker says goodbye.
-    WorkerLeft,
-    /// A client goes away before it is answered.
-    ClientGone,
-    /// A blob that one db node fetches from another does not come.
-    FetchFails,
-    /// Name resolution finds nothing.
-    DnsEmpty,
-    /// Name resolution finds addresses of earlier times.
-    DnsStale,
-    /// Name resolution finds addresses of others.
-    DnsWrong,
-}
-
-/// All kinds.
-pub const FAULTS: [Fault; 32] = [
-    Fault::Loss,
-    Fault::Delay,
-    Fault::Reorder,
-    Fault::Duplicate,
-    Fault::LateDuplicate,
-    Fault::OneWayCut,
-    Fault::Partition,
-    Fault::Flapping,
-    Fault::Crash,
-    Fault::CrashInPersist,
-    Fault::TornWrite,
-    Fault::Restart,
-    Fault::DiskLoss,
-    Fault::Pause,
-    Fault::SlowNode,
-    Fault::ClockOffset,
-    Fault::ClockDrift,
-    Fault::ClockJump,
-    Fault::DiskFull,
-    Fault::SlowDisk,
-    Fault::BitRot,
-    Fault::FalseDeath,
-    Fault::Disagreement,
-    Fault::WrongBytes,
-    Fault::WorkerKilled,
-    Fault::WorkerStalled,
-    Fault::WorkerLeft,
-    Fault::ClientGone,
-    Fault::FetchFails,
-    Fault::DnsEmpty,
-    Fault::DnsStale,
-    Fault::DnsWrong,
-];
-
-impl Fault {
-    /// Whether leases are no worse for it: workers and wall clocks may do what they like.
-    fn is_harmless(self) -> bool {
-        matches!(
-            self,
-            Self::ClockOffset
-                | Self::ClockDrift
-                | Self::ClockJump
-                | Self::WrongBytes
-                | Self::WorkerKilled
-                | Self::WorkerStalled
-                | Self::WorkerLeft
-                | Self::ClientGone
-                | Self::BitRot
-        )
-    }
-}
 
 /// The end of a fault.
 #[derive(Debug, Clone, Copy)]
@@ -254,17 +132,22 @@ impl World<'_> {
             Fault::DiskFull | Fault::SlowDisk => {
                 let host = self.some_host();
                 let disk = &mut self.hosts[host].disk;
-                if fault == Fault::DiskFull { disk.full = true } else { disk.slow = true }
+                if fault == Fault::DiskFull {
+                    disk.full = true
+                } else {
+                    disk.slow = true
+                }
                 let time = self.dice.millis(2 * SECOND, 25 * SECOND);
                 self.later(time, What::Mend(Mend::Disk(host)));
                 true
             }
             Fault::BitRot => self.rot(),
             Fault::FalseDeath | Fault::Disagreement => self.misjudge(fault),
-            Fault::WrongBytes => self.some_worker(|worker, _| worker.wrong = true),
-            Fault::WorkerStalled => self.some_worker(|worker, dice| {
-                worker.stalled += dice.millis(5 * SECOND, 40 * SECOND);
-            }),
+            Fault::WrongBytes => self.some_worker(|worker| worker.wrong = true),
+            Fault::WorkerStalled => {
+                let until = self.now + self.dice.millis(5 * SECOND, 40 * SECOND);
+                self.some_worker(|worker| worker.stalled = until)
+            }
             Fault::WorkerKilled | Fault::WorkerLeft => self.lose_worker(fault == Fault::WorkerLeft),
             Fault::ClientGone => self.client_goes(),
             // These are met by messages, at the start, or by the failure detector.
@@ -299,7 +182,8 @@ impl World<'_> {
             return false;
         }
         let all = self.everybody();
-        let sides: BTreeMap<Place, u8> = all.into_iter().map(|place| (place, self.dice.below(2) as u8)).collect();
+        let sides: BTreeMap<Place, u8> =
+            all.into_iter().map(|place| (place, self.dice.below(2) as u8)).collect();
         self.network.divide(sides);
         let time = self.dice.millis(5 * SECOND, 60 * SECOND);
         self.later(time, What::Mend(Mend::Unite));
@@ -397,7 +281,8 @@ impl World<'_> {
             self.look_around(host);
         }
         self.discovery_heals();
-        let missing = self.setup.workers as usize - self.workers.iter().filter(|worker| worker.is_there()).count();
+        let missing =
+            self.setup.workers as usize - self.workers.iter().filter(|worker| worker.is_there()).count();
         (0..missing).for_each(|_| self.hire());
     }
 }

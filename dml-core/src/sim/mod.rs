@@ -15,6 +15,7 @@
 //! The world keeps the contract that [`crate::Node`] has with the program around it: an event is handed over only when
 //! the blobs that it names are there, writes become durable in order, and a crash loses those that are not.
 
+mod acks;
 mod asks;
 mod cases;
 mod check;
@@ -22,8 +23,10 @@ mod client;
 mod detector;
 mod dice;
 mod disk;
+mod fault;
 mod faults;
 mod host;
+mod leases;
 mod network;
 mod probe;
 mod reference;
@@ -36,7 +39,7 @@ mod world;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::{fmt, time::Duration};
 
-pub use faults::{FAULTS, Fault};
+pub use fault::{FAULTS, Fault};
 pub use sometimes::{SOMETIMES, Sometimes};
 
 use crate::node::Settings;

@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{dice::Dice, faults::Fault};
+use super::{dice::Dice, fault::Fault};
 
 /// Whoever sends and receives: a db node, a worker, a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +93,11 @@ impl Network {
 
     fn side(&self, of: Place) -> u8 {
         self.sides.get(&of).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing is cut.
+    pub(super) fn is_whole(&self) -> bool {
+        self.cut.is_empty() && self.sides.is_empty()
     }
 
     /// Mends everything.

@@ -24,7 +24,8 @@ impl Course {
         let mut rounds = Vec::new();
         let mut now = Progress::default();
         while now.round < plan.rounds {
-            now.units = (0..plan.units).map(|index| (index, unit(name, now.round, index, now.state))).collect();
+            now.units =
+                (0..plan.units).map(|index| (index, unit(name, now.round, index, now.state))).collect();
             rounds.push(now.clone());
             if !plan.fold {
                 break;

@@ -6,7 +6,8 @@ use core::time::Duration;
 use super::{
     Invariant,
     asks::Heard,
-    faults::{Fault, Mend},
+    fault::Fault,
+    faults::Mend,
     host::Frozen,
     network::Place,
     sometimes::Sometimes,
@@ -15,8 +16,8 @@ use super::{
 use crate::{
     id::Digest,
     member::NodeId,
-    planted::{self, Bug},
     node::{Effect, Event, Letter, Message, Response},
+    planted::{self, Bug},
 };
 
 /// So many ticks at one time, each of which asks for another, are a loop.
@@ -74,7 +75,14 @@ impl World<'_> {
     }
 
     /// An event is there for a node. The blobs that it names are fetched first, unless they were.
-    pub(super) fn arrive(&mut self, host: usize, life: u64, event: Box<Event>, from: Option<usize>, fetched: bool) {
+    pub(super) fn arrive(
+        &mut self,
+        host: usize,
+        life: u64,
+        event: Box<Event>,
+        from: Option<usize>,
+        fetched: bool,
+    ) {
         let machine = &mut self.hosts[host];
         if machine.node.is_none() || machine.life != life {
             return;
@@ -87,7 +95,9 @@ impl World<'_> {
         let mut blobs = match &*event {
             Event::Request { request, .. } => request.blobs(),
             Event::Letter(letter) => letter.blobs(),
-            Event::Gone(_) | Event::Persisted(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => Vec::new(),
+            Event::Gone(_) | Event::Persisted(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => {
+                Vec::new()
+            }
         };
         blobs.retain(|blob| !machine.disk.touch(now, blob));
         let unguarded = planted::is(Bug::CopyWithoutBlobs) && matches!(*event, Event::Letter(_));
@@ -113,7 +123,14 @@ impl World<'_> {
     }
 
     /// The fetch of blobs is over: they are here now if whoever had them could be reached.
-    pub(super) fn fetched(&mut self, host: usize, life: u64, blobs: &[Digest], from: Option<usize>, event: Box<Event>) {
+    pub(super) fn fetched(
+        &mut self,
+        host: usize,
+        life: u64,
+        blobs: &[Digest],
+        from: Option<usize>,
+        event: Box<Event>,
+    ) {
         if self.hosts[host].node.is_none() || self.hosts[host].life != life {
             return;
         }
@@ -170,7 +187,8 @@ impl World<'_> {
 
     /// Fetches what was lost to corruption, until it is there or nobody needs it.
     pub(super) fn refetch(&mut self, host: usize, life: u64) {
-        if self.hosts[host].life != life || !self.hosts[host].is_up() || self.hosts[host].disk.lost.is_empty() {
+        if self.hosts[host].life != life || !self.hosts[host].is_up() || self.hosts[host].disk.lost.is_empty()
+        {
             return;
         }
         for blob in self.hosts[host].disk.lost.clone() {
@@ -253,7 +271,11 @@ impl World<'_> {
                 if disk.full {
                     self.reach(Sometimes::FullWhileWriting);
                 }
-                let time = if self.hosts[host].disk.slow { self.dice.millis(100, 2_500) } else { self.dice.millis(1, 10) };
+                let time = if self.hosts[host].disk.slow {
+                    self.dice.millis(100, 2_500)
+                } else {
+                    self.dice.millis(1, 10)
+                };
                 let life = self.hosts[host].life;
                 self.later(time, What::Durable { host, life, write });
             }
@@ -283,7 +305,8 @@ impl World<'_> {
 
     fn send(&mut self, host: usize, to: NodeId, letter: Letter) {
         let Some(at) = self.ids.get(&to).copied() else {
-            return self.breach(Invariant::Watchdog, || alloc::format!("host {host} writes to {to}, who never was"));
+            return self
+                .breach(Invariant::Watchdog, || alloc::format!("host {host} writes to {to}, who never was"));
         };
         self.sending(host, at, &letter);
         let fate = self.network.send(&mut self.dice, Place::Host(host), Place::Host(at));
@@ -303,7 +326,9 @@ impl World<'_> {
 
     /// A letter arrives at the machine that it was sent to, if the node that it is for still lives there.
     pub(super) fn letter_arrives(&mut self, from: usize, to: NodeId, letter: Box<Letter>, again: bool) {
-        let Some(host) = self.ids.get(&to).copied().filter(|host| self.hosts[*host].me.id == to) else { return };
+        let Some(host) = self.ids.get(&to).copied().filter(|host| self.hosts[*host].me.id == to) else {
+            return;
+        };
         if self.hosts[host].node.is_none() {
             return;
         }

@@ -5,7 +5,6 @@ use core::time::Duration;
 
 use super::{
     asks::{Heard, Who},
-    dice::Dice,
     faults::Mend,
     network::Place,
     reference,
@@ -46,7 +45,7 @@ pub(super) struct Worker {
     slots: u32,
     claiming: bool,
     pieces: Vec<Piece>,
-    /// For how much longer it does nothing.
+    /// Until when it does nothing.
     pub(super) stalled: Duration,
     /// The next bytes that it sends are wrong.
     pub(super) wrong: bool,
@@ -100,11 +99,11 @@ impl World<'_> {
     }
 
     /// Does something to some worker.
-    pub(super) fn some_worker(&mut self, what: impl FnOnce(&mut Worker, &mut Dice)) -> bool {
+    pub(super) fn some_worker(&mut self, what: impl FnOnce(&mut Worker)) -> bool {
         let there: Vec<usize> = (0..self.workers.len()).filter(|w| self.workers[*w].there).collect();
         let worker = self.dice.pick(&there);
         if let Some(worker) = worker {
-            what(&mut self.workers[worker], &mut self.dice);
+            what(&mut self.workers[worker]);
         }
         worker.is_some()
     }
@@ -132,9 +131,9 @@ impl World<'_> {
         if !worker.there || worker.life != life {
             return;
         }
-        let stalled = core::mem::take(&mut worker.stalled);
-        if !stalled.is_zero() {
-            return self.later(stalled, What::Worker(w, life, step));
+        let stalled = worker.stalled;
+        if stalled > self.now {
+            return self.at(stalled, What::Worker(w, life, step));
         }
         match step {
             Step::Claim => self.claim(w),
@@ -164,7 +163,14 @@ impl World<'_> {
         worker.claiming = true;
         let (life, host) = (worker.life, worker.host);
         let name = worker.name.clone();
-        let claim = Claim { worker: name, slots: free, capacity: worker.slots, have: Vec::new(), wait_ms, address: None };
+        let claim = Claim {
+            worker: name,
+            slots: free,
+            capacity: worker.slots,
+            have: Vec::new(),
+            wait_ms,
+            address: None,
+        };
         let patience = Duration::from_millis(wait_ms) + PATIENCE;
         self.ask(Who::Claim(w, life), Place::Worker(w), host, Request::Claim(claim), patience);
     }
@@ -210,7 +216,9 @@ impl World<'_> {
         let mut blobs = spec.work.blobs();
         blobs.extend(progress.state.iter().chain(progress.units.values()));
         blobs.extend(self.chunks(&spec.work.dataset()));
-        let missing = blobs.iter().any(|blob| !(0..self.hosts.len()).any(|host| self.can_read(Place::Worker(w), host, blob)));
+        let missing = blobs
+            .iter()
+            .any(|blob| !(0..self.hosts.len()).any(|host| self.can_read(Place::Worker(w), host, blob)));
         if !missing {
             let compute = self.dice.millis(200, 3_000);
             return self.later(compute, What::Worker(w, life, Step::Put(id)));

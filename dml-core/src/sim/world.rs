@@ -15,7 +15,8 @@ use super::{
     client::{Client, Thing},
     detector::Detector,
     dice::Dice,
-    faults::{self, Fault, Mend},
+    fault::Fault,
+    faults::{self, Mend},
     host::Host,
     network::Network,
     settle::Stage,
@@ -95,6 +96,10 @@ pub(super) struct World<'a> {
     /// Whether the fetch of a blob may fail: once in so many times.
     pub(super) fetch_fails: u32,
     pub(super) storm: bool,
+    /// Whether the work after the storm begins when all has been calm for a while.
+    pub(super) patient: bool,
+    /// When a copy was sent last.
+    pub(super) last_copy: Duration,
     pub(super) stage: Stage,
     /// When the stage must be over.
     pub(super) until: Duration,
@@ -149,6 +154,8 @@ impl<'a> World<'a> {
             fetch_fails: if kinds.contains(&Fault::FetchFails) { 4 + dice.below(20) as u32 } else { 0 },
             kinds,
             storm: true,
+            patient: dice.once_in(3),
+            last_copy: Duration::ZERO,
             stage: Stage::Storm,
             until: Duration::MAX,
             copies: BTreeMap::new(),
@@ -274,7 +281,9 @@ impl<'a> World<'a> {
             What::Asked(ticket) => self.asked(ticket),
             What::Answer(ticket, heard) => self.answered(ticket, *heard),
             What::Patience(ticket) => self.patience_ends(ticket),
-            What::Gone { host, life, ticket } => self.arrive(host, life, Event::Gone(ticket).into(), None, true),
+            What::Gone { host, life, ticket } => {
+                self.arrive(host, life, Event::Gone(ticket).into(), None, true)
+            }
             What::Durable { host, life, write } => self.durable(host, life, write),
             What::Look { host, life, at } => self.look(host, life, at),
             What::Misjudge { host, life, at } => self.believe_dead(host, life, at),
