@@ -10,7 +10,7 @@ use dml::{
     Client, Db, Digest, Peer, Registry, Worker,
     compute::{Engine, Inputs, WorkError},
     core::{Body, Dataset, Job, TrainingSpec, job::Plan, node::Settings, training},
-    net::{link::Link, worker::Options},
+    net::{db, link::Link, worker::Options},
     store::{MemoryStore, Store},
     view::{NewTraining, TrainingView},
 };

@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod common;
+mod replicas;
 mod same_bytes;
 mod whole;
