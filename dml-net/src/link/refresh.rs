@@ -21,9 +21,11 @@ use crate::{
     view::{NodeView, Page, Role},
 };
 
-/// How often; more often while no node is there.
+/// How often; more often while no node is there, and for some rounds after a new one was found: it knows others, or will
+/// soon, and may be gone before the next round.
 const EVERY: Duration = Duration::from_secs(5);
-const ALONE: Duration = Duration::from_secs(1);
+const OFTEN: Duration = Duration::from_secs(1);
+const ROUNDS: u32 = 10;
 
 /// The least time between two rounds, however many nodes fail.
 const LEAST: Duration = Duration::from_millis(200);
@@ -43,17 +45,24 @@ pub(super) async fn run(shared: Weak<Shared>, discovery: Discovery, dial: Dial) 
     // Each worker has its own order of the nodes, so that not all begin with the same one.
     let rank = |address: SocketAddr| std::hash::BuildHasher::hash_one(&seed, address);
     let mut sources_at = Instant::now();
-    let mut was_alone = None;
+    let (mut was_alone, mut hurry) = (None, 0);
     loop {
         let Some(link) = shared.upgrade().map(|shared| Link { shared }) else { return };
-        let add = |address| link.add(address, &dial, rank(address));
-        let find = async {
-            if Instant::now() >= sources_at {
-                discovery.refresh().await.into_iter().for_each(add);
-                sources_at = Instant::now() + discovery.pause();
-            }
+        let add = |addresses: Vec<SocketAddr>| {
+            addresses.into_iter().filter(|address| link.add(*address, &dial, rank(*address))).count()
         };
-        tokio::join!(find, async { link.neighbours().await.into_iter().for_each(add) });
+        let find = async {
+            if Instant::now() < sources_at {
+                return 0;
+            }
+            let found = add(discovery.refresh().await);
+            sources_at = Instant::now() + discovery.pause();
+            found
+        };
+        let (found, told) = tokio::join!(find, async { add(link.neighbours().await) });
+        // Those that were found just now are asked at once.
+        let told = if found > 0 { told + add(link.neighbours().await) } else { told };
+        hurry = if found + told > 0 { ROUNDS } else { hurry.saturating_sub(1) };
         link.probe().await;
         let alone = !link.lock().any_active();
         if alone != was_alone.unwrap_or(!alone) {
@@ -61,24 +70,28 @@ pub(super) async fn run(shared: Weak<Shared>, discovery: Discovery, dial: Dial) 
         }
         was_alone = Some(alone);
         if alone {
-            sources_at = sources_at.min(Instant::now() + ALONE);
+            sources_at = sources_at.min(Instant::now() + OFTEN);
         }
         let departure = link.shared.departure.clone();
         drop(link);
         tokio::time::sleep(LEAST).await;
-        let _ = tokio::time::timeout(if alone { ALONE } else { EVERY }, departure.notified()).await;
+        let _ =
+            tokio::time::timeout(if alone || hurry > 0 { OFTEN } else { EVERY }, departure.notified()).await;
     }
 }
 
 impl Link {
-    fn add(&self, address: SocketAddr, dial: &Dial, rank: u64) {
+    /// Takes an address into the table; says whether it is new.
+    fn add(&self, address: SocketAddr, dial: &Dial, rank: u64) -> bool {
         let mut table = self.lock();
-        if !table.knows(address) {
-            tracing::debug!(%address, "the address of a db node");
-            table.insert(Some(address), dial(address), rank, Instant::now());
-            drop(table);
-            self.shared.arrival.notify_waiters();
+        if table.knows(address) {
+            return false;
         }
+        tracing::debug!(%address, "the address of a db node");
+        table.insert(Some(address), dial(address), rank, Instant::now());
+        drop(table);
+        self.shared.arrival.notify_waiters();
+        true
     }
 
     fn tell(&self, alone: bool) {

@@ -179,6 +179,21 @@ async fn nodes_are_learned_from_nodes_and_stay_in_the_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_others_are_known_before_the_first_can_die() {
+    let (here, [one, two, _three]) = stubs();
+    *one.others.lock().expect("no panic") = vec![(2, true)];
+    let link = joined(&here, &[1]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(link.nodes().len(), 2, "the first is asked as soon as it is found");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for node in [one, two] {
+        node.others.lock().expect("no panic").push((3, true));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(link.nodes().len(), 3, "a young cluster grows");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_begins_without_nodes() {
     let (here, [one]) = stubs();
     here.remove(at(1));
