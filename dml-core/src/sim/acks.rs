@@ -23,8 +23,8 @@ impl World<'_> {
     pub(super) fn write_acknowledged(&mut self, host: usize, id: Digest, alive: bool, replicas: Option<u32>) {
         let lives = self.hosts.iter().filter_map(|host| host.disk.durable().get(&id));
         let greatest = lives.clone().map(|record| record.life).max().unwrap_or(0);
-        let life = lives.filter(|record| record.body.is_some() == alive).map(|record| record.life).max();
-        let life = life.unwrap_or(0);
+        let least = lives.filter(|record| record.body.is_some() == alive).map(|record| record.life).min();
+        let life = self.life_at_owner(host, &id, alive).or(least).unwrap_or(0);
         let there = |disk: &Disk| shows(disk.durable().get(&id), alive, life.max(1));
         let holders: BTreeSet<NodeId> =
             self.hosts.iter().filter(|host| there(&host.disk)).map(|host| host.me.id).collect();
@@ -48,6 +48,17 @@ impl World<'_> {
         if greatest == life && !holders.is_empty() {
             self.ledger.acked.insert(id, Acked { alive, life, holders });
         }
+    }
+
+    /// The life of a thing at the node that owns it in the eyes of this one: on the other side of a partition it may have
+    /// been deleted and made again meanwhile.
+    fn life_at_owner(&self, host: usize, id: &Digest, alive: bool) -> Option<u64> {
+        let view = &self.hosts[host].view;
+        // Machines are in the order of their addresses.
+        let seen =
+            self.hosts.iter().enumerate().filter(|(n, other)| *n == host || view.contains_key(&other.me.id));
+        let record = seen.filter_map(|(_, other)| other.node.as_ref()?.record(id)).next()?;
+        Some(record.life).filter(|_| record.body.is_some() == alive)
     }
 
     /// How many copies a write must have: as many as are wanted, or as the loneliest node saw others of late.
