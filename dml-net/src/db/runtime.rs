@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dml_core::{
@@ -18,6 +18,7 @@ use dml_store::{Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::{DbError, post::Post};
@@ -142,7 +143,7 @@ impl Loop {
             let deadline = self.node.deadline(self.start.elapsed());
             let sleep = async {
                 match deadline {
-                    Some(at) => tokio::time::sleep_until((self.start + at).into()).await,
+                    Some(at) => tokio::time::sleep_until(self.start + at).await,
                     None => std::future::pending().await,
                 }
             };
