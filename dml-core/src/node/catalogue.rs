@@ -8,11 +8,12 @@ use alloc::{
 };
 use core::cmp::Reverse;
 
-use super::{Cursor, Entry, Node, Refusal, Response, Ticket};
+use super::{Cursor, Entry, Node, Refusal, Response, Ticket, copies::Learned};
 use crate::{
     id::Digest,
     job::Job,
     merge::Merge,
+    planted::{self, Bug},
     record::{Body, Kind, Names, Record},
     routing::Held,
     schedule::Standing,
@@ -107,6 +108,34 @@ impl Catalogue {
             self.link(id, &record);
             self.records.insert(id, record);
         }
+    }
+
+    /// Adds units of the same round to a job that stays open, in place: a job with many of them is not looked through
+    /// for each. None if the record brings anything else.
+    pub(super) fn add_units(&mut self, id: Digest, record: &Record) -> Option<Learned> {
+        let (Some(mine), Some(Body::Job(theirs))) = (self.records.get_mut(&id), &record.body) else {
+            return None;
+        };
+        let is_plain = mine.life == record.life && record.names.0.is_empty() && theirs.failure.is_none();
+        let Some(Body::Job(job)) = mine.body.as_mut().filter(|_| is_plain) else { return None };
+        let is_same =
+            |unit: &u32, partial: &Digest| job.progress.units.get(unit).is_none_or(|mine| mine == partial);
+        let news = &theirs.progress;
+        let fits = (job.progress.round, job.progress.state) == (news.round, news.state)
+            && news.units.iter().all(|(unit, partial)| is_same(unit, partial));
+        if !fits || planted::is(Bug::MergeForgetsUnits) {
+            return None;
+        }
+        let mut learned = Learned::Nothing;
+        let was_foldable = job.progress.is_foldable(&job.spec.plan);
+        for (unit, partial) in &news.units {
+            if job.progress.units.insert(*unit, *partial).is_none() {
+                *self.refs.entry(*partial).or_default() += 1;
+                learned = Learned::Units;
+            }
+        }
+        let closes = !job.is_open() || was_foldable != job.progress.is_foldable(&job.spec.plan);
+        Some(if closes && learned == Learned::Units { Learned::More } else { learned })
     }
 
     fn link(&mut self, id: Digest, record: &Record) {

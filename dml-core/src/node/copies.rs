@@ -86,6 +86,17 @@ pub(super) struct Awaiting {
     until: Duration,
 }
 
+/// What a merge brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learned {
+    /// Nothing.
+    Nothing,
+    /// Units of the round that the job is in; the job is still open.
+    Units,
+    /// Anything else.
+    More,
+}
+
 /// How many letters with copies may be on their way to a node.
 const MAX_SENT: usize = 8;
 
@@ -106,7 +117,17 @@ impl Node {
     /// Something has changed here: it is to be written down and told to the other holders. `delta` is a record that
     /// brings about the change when it is merged; the whole record if none.
     pub(super) fn note(&mut self, id: Digest, delta: Option<Record>) {
-        self.dirty.insert(id);
+        self.journal.mark(id);
+        self.tell_holders(id, delta);
+    }
+
+    /// The same when nothing has changed in a job but that these units are done.
+    pub(super) fn note_units(&mut self, id: Digest, units: Record) {
+        self.journal.mark_units(id, &units);
+        self.tell_holders(id, Some(units));
+    }
+
+    fn tell_holders(&mut self, id: Digest, delta: Option<Record>) {
         match (self.news.get_mut(&id), delta) {
             (Some(Some(news)), Some(delta)) => {
                 news.merge(delta);
@@ -121,7 +142,7 @@ impl Node {
 
     /// The answer to a write waits until there are enough copies.
     pub(super) fn await_copies(&mut self, ticket: Ticket, response: Response, root: Digest) {
-        let changed = !self.dirty.is_empty();
+        let changed = !self.journal.is_empty();
         let last = self.unwritten.keys().next_back().copied().unwrap_or(0);
         let (change, write) = if changed { (Some(self.changes + 1), self.writes + 1) } else { (None, last) };
         let until = self.now + self.settings.copy_patience * TRIES;
@@ -296,7 +317,7 @@ impl Node {
             return;
         }
         // What was known already may still be on its way to the disk.
-        let last = if self.dirty.is_empty() {
+        let last = if self.journal.is_empty() {
             self.unwritten.keys().next_back().copied()
         } else {
             Some(self.writes + 1)
@@ -326,26 +347,32 @@ impl Node {
                 continue;
             }
             let delta = record.clone();
-            if self.merge_record(id, record) {
-                learned.push((id, delta));
+            match self.merge_record(id, record) {
+                Learned::Nothing => {}
+                news => learned.push((id, delta, news)),
             }
         }
-        for (id, delta) in learned {
+        let mut more = false;
+        for (id, delta, news) in learned {
+            more |= news == Learned::More;
             // The owner passes on what it learns; what another learns, it was told by who tells all.
+            match (self.owned.contains(&root), news) {
+                (true, Learned::Units) => self.note_units(id, delta),
+                (true, _) => self.note(id, Some(delta)),
+                (false, Learned::Units) => self.journal.mark_units(id, &delta),
+                (false, _) => self.journal.mark(id),
+            }
             if self.owned.contains(&root) {
-                self.note(id, Some(delta));
                 self.settle_leases(id);
-            } else {
-                self.dirty.insert(id);
             }
         }
         if !self.news.is_empty() {
             self.spread(Some(from));
         }
-        if self.owned.contains(&root) {
-            self.follow(root)
-        } else {
+        if !self.owned.contains(&root) {
             self.check_owner_after(root, Some(from));
+        } else if more {
+            self.follow(root);
         }
         true
     }
@@ -361,19 +388,23 @@ impl Node {
         names_itself && is_child && self.catalogue.training(&root).is_some()
     }
 
-    fn merge_record(&mut self, id: Digest, record: Record) -> bool {
+    /// Merges a record with what is here.
+    pub(super) fn merge_record(&mut self, id: Digest, record: Record) -> Learned {
         let Some(mine) = self.catalogue.get(&id) else {
             self.catalogue.put(id, record);
-            return true;
+            return Learned::More;
         };
         if let (Some(Body::Job(mine)), Some(Body::Job(theirs))) = (&mine.body, &record.body)
-            && mine.progress.diverges(&theirs.progress)
+            && theirs.progress.diverges(&mine.progress)
         {
             self.divergences += 1;
         }
+        if let Some(learned) = self.catalogue.add_units(id, &record) {
+            return learned;
+        }
         let mut learned = false;
         self.catalogue.change(id, |mine| learned = mine.merge(record));
-        learned
+        if learned { Learned::More } else { Learned::Nothing }
     }
 
     /// The jobs of a thing whose life is over go without a trace: they cannot come back but with their root.
@@ -381,7 +412,7 @@ impl Node {
         for id in self.catalogue.family(root).into_iter().filter(|id| *id != root) {
             self.close(id);
             self.catalogue.remove(id);
-            self.dirty.insert(id);
+            self.journal.mark(id);
         }
     }
 

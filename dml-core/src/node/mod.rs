@@ -7,6 +7,7 @@
 mod asks;
 mod catalogue;
 mod copies;
+mod journal;
 mod letter;
 mod message;
 mod owned;
@@ -42,6 +43,7 @@ use crate::{
 use asks::Asks;
 use catalogue::Catalogue;
 use copies::Awaiting;
+use journal::Journal;
 use owned::Handover;
 use peers::Peer;
 use sweep::Sweep;
@@ -90,8 +92,8 @@ pub struct Node {
     writes: u64,
     /// What follows when a write is durable; those that are on their way.
     unwritten: BTreeMap<u64, Unwritten>,
-    /// Ids changed by the event at hand.
-    dirty: BTreeSet<Digest>,
+    /// What the event at hand has changed.
+    journal: Journal,
     /// Blobs without a reference, and when they go.
     doomed: Doomed,
     /// The other db nodes, and who holds what.
@@ -177,7 +179,7 @@ impl Node {
             watches: BTreeMap::new(),
             writes: 0,
             unwritten: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            journal: Journal::default(),
             doomed: Doomed::default(),
             peers: BTreeMap::new(),
             row: OwnRow::new(me.generation),
@@ -195,9 +197,7 @@ impl Node {
             divergences: 0,
             me,
         };
-        for (id, record) in records {
-            node.catalogue.put(id, record);
-        }
+        node.journal.read(&mut node.catalogue, records);
         let roots: Vec<Digest> = node.catalogue.roots().collect();
         for root in roots {
             let is_alive = node.catalogue.body(&root).is_some();
@@ -312,7 +312,7 @@ impl Node {
     /// which this one relies.
     fn answer_durable(&mut self, ticket: Ticket, response: Response) {
         let last = self.unwritten.keys().next_back().copied();
-        match if self.dirty.is_empty() { last } else { Some(self.writes + 1) } {
+        match if self.journal.is_empty() { last } else { Some(self.writes + 1) } {
             Some(write) => self.unwritten.entry(write).or_default().answers.push((ticket, response)),
             None => self.answer(ticket, response),
         }
@@ -370,14 +370,14 @@ impl Node {
 
     /// Writes down what the event has changed. Says whether that was anything.
     fn persist(&mut self) -> bool {
-        if self.dirty.is_empty() {
+        if self.journal.is_empty() {
             return false;
         }
         self.writes += 1;
         self.changes += 1;
-        let (mut records, mut held) = (Vec::new(), BTreeMap::new());
-        for id in core::mem::take(&mut self.dirty) {
-            let root = self.catalogue.root(id);
+        let roots: BTreeSet<Digest> = self.journal.changed().map(|id| self.catalogue.root(id)).collect();
+        let mut held = BTreeMap::new();
+        for root in roots {
             self.stir(&root);
             let state = match self.catalogue.get(&root).map(|record| record.body.is_some()) {
                 Some(true) => Held::Alive,
@@ -389,8 +389,8 @@ impl Node {
                 Held::Alive => self.versions.insert(root, self.changes),
                 Held::Dead | Held::Gone => self.versions.remove(&root),
             };
-            records.push((id, self.catalogue.get(&id).cloned()));
         }
+        let records = self.journal.take(&self.catalogue);
         self.out.push(Effect::Persist { write: self.writes, records });
         let unwritten = self.unwritten.entry(self.writes).or_default();
         (unwritten.unreferred, unwritten.held) = (self.catalogue.take_unreferred(), held);

@@ -226,7 +226,7 @@ impl Node {
             if self.catalogue.get(&root).is_some_and(is_dead) {
                 self.catalogue.remove(root);
                 self.owned.remove(&root);
-                self.dirty.insert(root);
+                self.journal.mark(root);
             }
         }
     }

@@ -135,7 +135,14 @@ fn check(node: &Node) {
 }
 
 fn claim(worker: &str, slots: u32, wait_ms: u64) -> Request {
-    Request::Claim(Claim { worker: worker.into(), slots, capacity: 4, have: Vec::new(), wait_ms, address: None })
+    Request::Claim(Claim {
+        worker: worker.into(),
+        slots,
+        capacity: 4,
+        have: Vec::new(),
+        wait_ms,
+        address: None,
+    })
 }
 
 fn watch(id: Digest, seen: u64) -> Request {

@@ -8,13 +8,15 @@ use alloc::{
 };
 use core::{cmp::Reverse, time::Duration};
 
-use super::{Assignment, Claim, Message, Node, Offer, Outcome, Refusal, Response, Ticket, WaitingClaim};
+use super::{
+    Assignment, Claim, Message, Node, Offer, Outcome, Refusal, Response, Ticket, WaitingClaim,
+    copies::Learned,
+};
 use crate::{
     id::Digest,
     job::{Job, Progress},
     lease::{Lease, MAX_LOST, Piece, Slot},
     member::NodeId,
-    merge::Merge,
     record::{Body, Record},
 };
 
@@ -229,28 +231,19 @@ impl Node {
     }
 
     fn advance(&mut self, id: Digest, news: Progress) {
-        let (mut learned, mut open) = (false, false);
-        let delta = self
-            .catalogue
-            .job(&id)
-            .map(|job| Record::new(Body::Job(Job { progress: news.clone(), ..Job::new(job.spec.clone()) })));
-        self.catalogue.change(id, |record| {
-            if let Some(Body::Job(job)) = &mut record.body {
-                learned = job.progress.merge(news);
-                open = job.is_open();
-            }
-        });
-        match () {
-            () if learned && open => {
+        let Some(job) = self.catalogue.job(&id) else { return };
+        let delta = Record::new(Body::Job(Job { progress: news, ..Job::new(job.spec.clone()) }));
+        match self.merge_record(id, delta.clone()) {
+            Learned::Nothing => {}
+            Learned::Units => {
                 // Nothing but this job's own next pieces follows from it.
-                self.note(id, delta);
+                self.note_units(id, delta);
                 self.shares.wake(&id);
             }
-            () if learned => {
-                self.note(id, delta);
+            Learned::More => {
+                self.note(id, Some(delta));
                 self.follow(id);
             }
-            () => {}
         }
     }
 

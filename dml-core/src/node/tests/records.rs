@@ -189,11 +189,18 @@ fn a_deleted_training_takes_its_jobs_along_and_can_be_made_again() {
     assert_eq!(bench.ask(Request::Delete { id }), Some(Response::Done));
     assert_eq!(bench.ask(Request::Delete { id }), Some(Response::Done), "twice is once");
     assert_eq!(bench.refusal(Request::Delete { id: Digest::MIN }), not_found("record", Digest::MIN));
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![lease])));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }),
+        Some(Response::Lost(vec![lease]))
+    );
     assert_eq!(bench.refusal(done(lease)), not_found("job", lease.slot.job));
     bench.create(Body::Training(training(&[ONCE], 0)), "again");
     let prepare = spec.jobs_of(id, 0)[0];
-    assert_eq!([id, prepare].map(|id| bench.node.record(&id).expect("it is there").life), [3, 1], "a child lives and dies with its root");
+    assert_eq!(
+        [id, prepare].map(|id| bench.node.record(&id).expect("it is there").life),
+        [3, 1],
+        "a child lives and dies with its root"
+    );
     assert_eq!(bench.step().map(|lease| lease.slot.job), Some(prepare));
 }
 
@@ -249,7 +256,10 @@ fn a_cancelled_training_rests_until_it_is_made_again() {
     assert_eq!(bench.ask(Request::Cancel { id }), Some(Response::Done));
     assert_eq!(bench.ask(Request::Cancel { id }), Some(Response::Done));
     assert_eq!(bench.claim(1), []);
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![lease])));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }),
+        Some(Response::Lost(vec![lease]))
+    );
     // What was done all the same counts; nothing follows from it.
     assert_eq!(bench.ask(done(lease)), Some(Response::Done));
     assert_eq!(bench.claim(1), []);

@@ -106,7 +106,10 @@ fn only_what_is_over_is_refused() {
     assert_eq!(bench.ask(done(fold)), Some(Response::Done));
     assert_eq!(bench.job(spec.model_id(id, 0)).progress.round, 1);
     assert_eq!(bench.refusal(done(leases[1])), stale(leases[1].slot), "a round that is over");
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: leases.clone() }), Some(Response::Lost(leases)));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: leases.clone() }),
+        Some(Response::Lost(leases))
+    );
 }
 
 #[test]
@@ -115,14 +118,20 @@ fn a_lease_runs_out_and_its_piece_is_given_to_who_waits() {
     let lease = bench.claim(1)[0].lease;
     let (ticket, _) = bench.send(claim("b", 1, 30_000));
     bench.now += 10 * SECOND;
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![])));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }),
+        Some(Response::Lost(vec![]))
+    );
     bench.now += 20 * SECOND;
     assert_eq!(bench.node.deadline(bench.now), Some(bench.now));
     let effects = bench.handle(Event::Tick);
     let [Effect::Reply(to, Response::Work(work))] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((*to, work[0].lease.slot), (ticket, lease.slot));
     assert!(work[0].lease.epoch > lease.epoch);
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }), Some(Response::Lost(vec![lease])));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: vec![lease] }),
+        Some(Response::Lost(vec![lease]))
+    );
     // The first one's result counts all the same, and the job is finished with it.
     assert_eq!(bench.ask(done(lease)), Some(Response::Done));
     assert_eq!(
@@ -179,7 +188,10 @@ fn a_worker_that_leaves_frees_what_it_holds_and_gets_no_more() {
     };
     assert_eq!((*a, none.len(), *b, pieces(work)), (own, 0, other, vec![Piece::Unit(0)]));
     let Some(Response::Workers(workers)) = bench.ask(Request::Workers) else { panic!("workers") };
-    assert_eq!(workers, [WorkerSeen { worker: "b".into(), capacity: 4, leases: 1, age_ms: 0, address: None }]);
+    assert_eq!(
+        workers,
+        [WorkerSeen { worker: "b".into(), capacity: 4, leases: 1, age_ms: 0, address: None }]
+    );
 }
 
 #[test]
@@ -230,7 +242,10 @@ fn a_failed_preparation_leaves_nothing_to_do() {
     bench.ask(report(work[1].lease, Outcome::Failed("a blank target".into())));
     assert_eq!(bench.claim(9), []);
     let rest = vec![work[0].lease, work[2].lease, work[3].lease];
-    assert_eq!(bench.ask(Request::Renew { worker: "w".into(), leases: rest.clone() }), Some(Response::Lost(rest)));
+    assert_eq!(
+        bench.ask(Request::Renew { worker: "w".into(), leases: rest.clone() }),
+        Some(Response::Lost(rest))
+    );
     // Nothing needs the table any more.
     assert_eq!(bench.ask(Request::Delete { id: table(0).id() }), Some(Response::Done));
 }
@@ -340,4 +355,48 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn units_of_a_long_job_are_written_one_by_one_and_read_again() {
+    let plan = Plan { rounds: 2, units: 40, fold: true };
+    let (mut bench, id, spec) = trained(&[plan]);
+    bench.step();
+    let fit = spec.model_id(id, 0);
+    let all = |node: &Node| {
+        node.catalogue.ids().map(|id| (id, node.record(&id).expect("it is there").clone())).collect()
+    };
+    let mut disk: alloc::collections::BTreeMap<Digest, Record> = all(&bench.node);
+    let mut largest = 0;
+    for step in 0..90 {
+        let Some(work) = bench.claim(1).pop() else { break };
+        let (_, effects) = bench.send(done(work.lease));
+        for effect in effects {
+            if let Effect::Persist { records, .. } = effect {
+                let size =
+                    records.iter().filter_map(|(_, record)| Some(record.as_ref()?.to_bytes().len())).sum();
+                largest = if work.lease.slot.piece == Piece::Fold { largest } else { largest.max(size) };
+                for (key, record) in records {
+                    match record {
+                        Some(record) => disk.insert(key, record),
+                        None => disk.remove(&key),
+                    };
+                }
+            }
+        }
+        bench.written();
+        if step == 25 {
+            assert!(disk.len() > 26, "each unit is a record of its own");
+        }
+        if step % 7 == 0 {
+            // A crash at any moment: what was written is what there was.
+            let again = Node::new(Settings::default(), me(2), disk.clone());
+            assert_eq!(again.catalogue.indices()[0], bench.node.catalogue.indices()[0]);
+            assert_eq!(again.catalogue.job(&fit), bench.node.catalogue.job(&fit));
+            bench = Bench { node: again, ..bench };
+        }
+    }
+    assert!(bench.job(spec.model_id(id, 0)).is_finished());
+    assert_eq!(disk, all(&bench.node), "nothing is left over");
+    assert!(largest < 6000, "{largest} bytes");
 }
