@@ -197,7 +197,12 @@ impl World<'_> {
         let thing = self.dice.below(self.things.len());
         let id = self.things[thing].id;
         let kind = self.things[thing].body.kind();
-        let choice = self.dice.below(24);
+        let is_dead = self.ledger.acked.get(&id).is_some_and(|acked| !acked.alive);
+        let choice = match self.forsaken == Some(id) {
+            true if is_dead => 19,
+            true => 16,
+            false => self.dice.below(24),
+        };
         let wait_ms = 1_000 * self.dice.below(12) as u64;
         let text = if self.dice.once_in(2) { self.things[thing].name.clone() } else { id.short() };
         let name = (choice < 5).then(|| self.things[thing].name.clone());

@@ -10,6 +10,7 @@ use super::{
     sometimes::Sometimes,
     world::{What, World},
 };
+use crate::record::Kind;
 
 /// The end of a fault.
 #[derive(Debug, Clone, Copy)]
@@ -224,6 +225,26 @@ impl World<'_> {
         let time = self.dice.millis(5 * SECOND, 60 * SECOND);
         self.later(time, What::Mend(Mend::Scrub(host)));
         true
+    }
+
+    /// A node goes for minutes; meanwhile something that it has is deleted, and not made again while it is away.
+    pub(super) fn forsake(&mut self) {
+        let trainings = self.things.iter().filter(|thing| thing.body.kind() == Kind::Training);
+        let ids: Vec<_> = trainings.map(|thing| thing.id).collect();
+        let Some(id) = self.dice.pick(&ids) else { return };
+        let holds = |host: &usize| {
+            let node = self.hosts[*host].node.as_ref();
+            node.and_then(|node| node.record(&id)).is_some_and(|record| record.body.is_some())
+        };
+        let holders: Vec<usize> = (0..self.hosts.len()).filter(holds).collect();
+        if !self.kinds.contains(&Fault::Crash) || holders.len() < 2 {
+            return;
+        }
+        let Some(host) = self.dice.pick(&holders) else { return };
+        self.forsaken = Some(id);
+        let away = self.dice.millis(100 * SECOND, 200 * SECOND);
+        self.crash(host, 0, away);
+        self.met(Fault::Crash);
     }
 
     /// A fault ends, or goes on in another way.

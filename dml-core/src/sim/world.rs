@@ -63,6 +63,8 @@ pub(super) enum What {
     Client(usize),
     /// Something goes wrong.
     Fault,
+    /// A node goes for long, and something that it has is deleted.
+    Forsake,
     /// A fault ends.
     Mend(Mend),
     /// Time to look how far everything has come.
@@ -98,6 +100,8 @@ pub(super) struct World<'a> {
     pub(super) storm: bool,
     /// Whether the work after the storm begins when all has been calm for a while.
     pub(super) patient: bool,
+    /// What nobody makes again in the storm.
+    pub(super) forsaken: Option<Digest>,
     /// When a copy was sent last.
     pub(super) last_copy: Duration,
     pub(super) stage: Stage,
@@ -155,6 +159,7 @@ impl<'a> World<'a> {
             kinds,
             storm: true,
             patient: dice.once_in(3),
+            forsaken: None,
             last_copy: Duration::ZERO,
             stage: Stage::Storm,
             until: Duration::MAX,
@@ -192,6 +197,10 @@ impl<'a> World<'a> {
             self.later(first, What::Client(client));
         }
         self.later(Duration::from_secs(10), What::Fault);
+        if self.dice.once_in(2) {
+            let part = self.setup.storm / 8 * (2 + self.dice.below(3) as u32);
+            self.later(part, What::Forsake);
+        }
         self.later(self.setup.storm, What::LookHowFar);
     }
 
@@ -294,6 +303,7 @@ impl<'a> World<'a> {
             What::Client(client) => self.client_acts(client),
             What::Fault if self.storm => self.next_fault(),
             What::Fault => {}
+            What::Forsake => self.forsake(),
             What::Mend(mend) => self.mend(mend),
             What::LookHowFar => self.look_how_far(),
         }
