@@ -2,16 +2,14 @@
 //! by another it answers itself, so no request travels further than one step, and none in circles.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     string::{String, ToString},
     vec::Vec,
 };
-use core::{cmp::Reverse, time::Duration};
+use core::time::Duration;
 
-use super::{
-    Assignment, Claim, Cursor, Entry, Message, Node, Outcome, Refusal, Request, Response, Ticket, WorkerSeen,
-};
-use crate::{id::Digest, lease::Lease, member::NodeId, merge::Merge, record::Kind};
+use super::{Assignment, Claim, Message, Node, Outcome, Refusal, Request, Response, Ticket, gather::combine};
+use crate::{id::Digest, lease::Lease, member::NodeId, record::Kind};
 
 /// Requests under way between this node and others.
 pub(super) struct Asks {
@@ -106,10 +104,12 @@ fn reach(request: &Request) -> Reach {
 
 /// What a request is about, for messages.
 fn noun(request: &Request) -> &'static str {
-    match request {
-        Request::Cancel { .. } => Kind::Training.name(),
-        Request::Report { .. } => Kind::Job.name(),
-        _ => "record",
+    if let Request::Cancel { .. } = request {
+        Kind::Training.name()
+    } else if let Request::Report { .. } = request {
+        Kind::Job.name()
+    } else {
+        "record"
     }
 }
 
@@ -117,18 +117,19 @@ impl Node {
     /// Somebody asks this node.
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, time_ms: u64) {
         match reach(&request) {
-            Reach::Here => match request {
-                Request::Renew { worker, leases } => self.renew(ticket, &worker, leases),
-                Request::Leave { worker, dead } => {
+            Reach::Here => {
+                if let Request::Renew { worker, leases } = request {
+                    self.renew(ticket, &worker, leases);
+                } else if let Request::Leave { worker, dead } = request {
                     self.leave(self.now, &worker, dead);
                     for id in self.active() {
-                        let request = Request::Leave { worker: worker.clone(), dead };
-                        self.ask(id, request, time_ms, Why::Notice);
+                        self.ask(id, Request::Leave { worker: worker.clone(), dead }, time_ms, Why::Notice);
                     }
                     self.answer(ticket, Response::Done);
+                } else {
+                    self.serve(ticket, request, time_ms);
                 }
-                request => self.serve(ticket, request, time_ms),
-            },
+            }
             Reach::Everyone => {
                 let then = Then::Answer(ticket, request.clone());
                 self.gather(request, then);
@@ -184,12 +185,13 @@ impl Node {
     fn ask(&mut self, to: NodeId, request: Request, time_ms: u64, why: Why) -> Ticket {
         self.asks.next += 1;
         let ticket = self.asks.next;
-        let wait = match &request {
-            Request::Watch { wait_ms, .. } => Duration::from_millis(*wait_ms).min(self.settings.max_wait),
-            Request::Create { .. } | Request::Cancel { .. } | Request::Delete { .. } => {
-                self.settings.copy_patience * 3
-            }
-            _ => Duration::ZERO,
+        let wait = if let Request::Watch { wait_ms, .. } = &request {
+            Duration::from_millis(*wait_ms).min(self.settings.max_wait)
+        } else if let Request::Create { .. } | Request::Cancel { .. } | Request::Delete { .. } = &request {
+            // They wait for copies.
+            self.settings.copy_patience * 3
+        } else {
+            Duration::ZERO
         };
         let until = self.now + self.settings.patience + wait;
         self.send(to, Message::Ask { ticket, request: request.clone().into(), time_ms });
@@ -222,7 +224,7 @@ impl Node {
 
     /// What this node has to say to a question that goes to everyone.
     fn part(&self, request: &Request) -> Option<Response> {
-        Some(match request {
+        let part = match request {
             Request::Find { kind, text } => Response::Matches(self.catalogue.find(*kind, text)),
             Request::List { kind, after, limit } => self.list(*kind, *after, *limit),
             Request::Workers => Response::Workers(self.workers()),
@@ -231,8 +233,18 @@ impl Node {
                 Some(_) => Response::Found(self.catalogue.root(*id)),
                 None => return None,
             },
-            _ => return None,
-        })
+            Request::Create { .. }
+            | Request::Watch { .. }
+            | Request::Cancel { .. }
+            | Request::Delete { .. } => {
+                return None;
+            }
+            Request::Claim(_) | Request::Renew { .. } | Request::Report { .. } | Request::Leave { .. } => {
+                return None;
+            }
+            Request::Route { .. } | Request::Leases { .. } => return None,
+        };
+        Some(part)
     }
 
     fn finish_gather(&mut self, gather: Ticket) {
@@ -246,10 +258,9 @@ impl Node {
                 self.answer(ticket, response);
             }
             Then::Resume(ticket, request, time_ms) => {
-                let found = parts.into_iter().find_map(|part| match part {
-                    Response::Found(root) => Some(root),
-                    _ => None,
-                });
+                let found = parts
+                    .into_iter()
+                    .find_map(|part| if let Response::Found(root) = part { Some(root) } else { None });
                 match (found, reach(&request)) {
                     (Some(root), Reach::Of(id)) => {
                         while self.asks.roots.len() >= MAX_ROOTS {
@@ -266,10 +277,8 @@ impl Node {
                 }
             }
             Then::Delete(ticket, id) => {
-                let used = parts.into_iter().find_map(|part| match part {
-                    Response::Users(by) => by,
-                    _ => None,
-                });
+                let used =
+                    parts.into_iter().find_map(|part| if let Response::Users(by) = part { by } else { None });
                 match used {
                     Some(by) => self.answer(ticket, Response::Refused(Refusal::InUse { by })),
                     None => self.delete_now(ticket, id),
@@ -286,33 +295,29 @@ impl Node {
         if let Some(part) = self.part(&request) {
             return self.answer(ticket, part);
         }
-        match request {
-            Request::Locate { id } => {
-                let refusal = Refusal::NotFound { what: "record".into(), text: id.to_string() };
-                self.answer(ticket, Response::Refused(refusal));
-            }
-            Request::Leave { worker, dead } => {
-                self.leave(self.now, &worker, dead);
-                self.answer(ticket, Response::Done);
-            }
-            Request::Renew { worker, leases } => {
-                let lost = self.renew_here(&worker, leases);
-                self.answer(ticket, Response::Lost(lost));
-            }
-            request => {
-                let root = match reach(&request) {
-                    Reach::Root(root) => Some(root),
-                    Reach::Of(id) => Some(self.catalogue.root(id)),
-                    Reach::Here | Reach::Everyone => None,
-                };
-                let is_create = matches!(request, Request::Create { .. });
-                // The asker's table is behind: it is to try another node.
-                if root.is_some_and(|root| self.catalogue.get(&root).is_none()) && !is_create {
-                    return self.answer(ticket, Response::Refused(Refusal::NoAnswer));
-                }
-                self.serve(ticket, request, time_ms);
-            }
+        if let Request::Locate { id } = request {
+            let refusal = Refusal::NotFound { what: "record".into(), text: id.to_string() };
+            return self.answer(ticket, Response::Refused(refusal));
         }
+        if let Request::Leave { worker, dead } = request {
+            self.leave(self.now, &worker, dead);
+            return self.answer(ticket, Response::Done);
+        }
+        if let Request::Renew { worker, leases } = request {
+            let lost = self.renew_here(&worker, leases);
+            return self.answer(ticket, Response::Lost(lost));
+        }
+        let root = match reach(&request) {
+            Reach::Root(root) => Some(root),
+            Reach::Of(id) => Some(self.catalogue.root(id)),
+            Reach::Here | Reach::Everyone => None,
+        };
+        let is_create = matches!(request, Request::Create { .. });
+        // The asker's table is behind: it is to try another node.
+        if root.is_some_and(|root| self.catalogue.get(&root).is_none()) && !is_create {
+            return self.answer(ticket, Response::Refused(Refusal::NoAnswer));
+        }
+        self.serve(ticket, request, time_ms);
     }
 
     /// The other node does not wait for the answer any more.
@@ -395,10 +400,7 @@ impl Node {
                 self.finish_gather(gather);
             }
             Why::Claim(ticket) => {
-                let work = match response {
-                    Some(Response::Work(work)) => work,
-                    _ => Vec::new(),
-                };
+                let work = if let Some(Response::Work(work)) = response { work } else { Vec::new() };
                 if let Some(unwanted) = self.work_came(to, ticket, work) {
                     self.hand_back(to, unwanted);
                 }
@@ -451,114 +453,4 @@ impl Node {
         }
         self.finish_gather(gather);
     }
-}
-
-/// Puts the answers of all nodes together.
-fn combine(request: &Request, parts: Vec<Response>) -> Response {
-    match request {
-        Request::Find { kind, text } => found(*kind, text, parts),
-        Request::List { limit, .. } => page(*limit, parts),
-        Request::Workers => workers(parts),
-        Request::Renew { .. } => {
-            let lost = parts.into_iter().flat_map(|part| match part {
-                Response::Lost(lost) => lost,
-                _ => Vec::new(),
-            });
-            Response::Lost(lost.collect())
-        }
-        Request::Locate { id } => parts
-            .into_iter()
-            .find(|part| matches!(part, Response::Found(_)))
-            .unwrap_or_else(|| not_found("record", &id.to_string())),
-        Request::Users { .. } => parts
-            .into_iter()
-            .find(|part| matches!(part, Response::Users(Some(_))))
-            .unwrap_or(Response::Users(None)),
-        _ => Response::Refused(Refusal::NoAnswer),
-    }
-}
-
-fn not_found(what: &str, text: &str) -> Response {
-    Response::Refused(Refusal::NotFound { what: what.into(), text: text.into() })
-}
-
-/// The thing that was given the name last, or the only one whose id begins so.
-fn found(kind: Kind, text: &str, parts: Vec<Response>) -> Response {
-    let matches = parts.into_iter().flat_map(|part| match part {
-        Response::Matches(matches) => matches,
-        _ => Vec::new(),
-    });
-    let (mut named, mut begins) = (None, BTreeSet::new());
-    for (id, at) in matches {
-        match at {
-            Some(at) => named = named.max(Some((at, id))),
-            None => {
-                begins.insert(id);
-            }
-        }
-    }
-    match (named, begins.len()) {
-        (Some((_, id)), _) => Response::Found(id),
-        (None, 0) => not_found(kind.name(), text),
-        (None, 1) => Response::Found(begins.pop_first().expect("there is one")),
-        (None, count) => Response::Refused(Refusal::Ambiguous { text: text.into(), count }),
-    }
-}
-
-/// One page from those of all nodes; copies of one thing merge.
-fn page(limit: usize, parts: Vec<Response>) -> Response {
-    let mut all: BTreeMap<Digest, Entry> = BTreeMap::new();
-    let (mut more, mut end) = (false, None);
-    for part in parts {
-        let Response::Page { entries, next } = part else { continue };
-        // Beyond the end of a page that goes on, nothing is known of what that node has.
-        if let Some(cursor) = next {
-            more = true;
-            let place = (Reverse(cursor.created_ms), cursor.id);
-            end = Some(end.map_or(place, |end: (Reverse<u64>, Digest)| end.min(place)));
-        }
-        for entry in entries {
-            match all.get_mut(&entry.id) {
-                Some(known) => {
-                    known.created_ms = known.created_ms.min(entry.created_ms);
-                    known.leased = known.leased.max(entry.leased);
-                    known.record.merge(entry.record);
-                }
-                None => {
-                    all.insert(entry.id, entry);
-                }
-            }
-        }
-    }
-    let place = |entry: &Entry| (Reverse(entry.created_ms), entry.id);
-    let mut sorted: Vec<Entry> = all.into_values().filter(|entry| entry.record.body.is_some()).collect();
-    sorted.sort_by_key(place);
-    sorted.retain(|entry| end.is_none_or(|end| place(entry) <= end));
-    more |= sorted.len() > limit.max(1);
-    sorted.truncate(limit.max(1));
-    let cursor = |entry: &Entry| Cursor { created_ms: entry.created_ms, id: entry.id };
-    let next = sorted.last().filter(|_| more).map(cursor);
-    Response::Page { entries: sorted, next }
-}
-
-/// The workers that any node knows: when it was heard of last, and all its leases.
-fn workers(parts: Vec<Response>) -> Response {
-    let mut all: BTreeMap<String, WorkerSeen> = BTreeMap::new();
-    for part in parts {
-        let Response::Workers(seen) = part else { continue };
-        for seen in seen {
-            match all.get_mut(&seen.worker) {
-                Some(known) => {
-                    known.capacity = known.capacity.max(seen.capacity);
-                    known.leases += seen.leases;
-                    known.age_ms = known.age_ms.min(seen.age_ms);
-                    known.address = known.address.or(seen.address);
-                }
-                None => {
-                    all.insert(seen.worker.clone(), seen);
-                }
-            }
-        }
-    }
-    Response::Workers(all.into_values().collect())
 }

@@ -349,7 +349,7 @@ impl Node {
             let delta = record.clone();
             match self.merge_record(id, record) {
                 Learned::Nothing => {}
-                news => learned.push((id, delta, news)),
+                news @ (Learned::Units | Learned::More) => learned.push((id, delta, news)),
             }
         }
         let mut more = false;
@@ -467,12 +467,10 @@ impl Node {
             let here = planted::is(Bug::AcknowledgesEarly) || !self.unwritten.contains_key(&waiting.write);
             let copies = usize::from(here) + self.copies_elsewhere(&waiting);
             if here && copies >= wanted {
-                let response = match waiting.response {
-                    Response::Created { id, new, .. } => {
-                        Response::Created { id, new, replicas: copies as u32 }
-                    }
-                    other => other,
-                };
+                let mut response = waiting.response;
+                if let Response::Created { replicas, .. } = &mut response {
+                    *replicas = copies as u32;
+                }
                 self.answer(waiting.ticket, response);
             } else if here && waiting.until <= self.now {
                 let refusal = Refusal::TooFewCopies { copies: copies as u32, wanted: wanted as u32 };

@@ -7,6 +7,7 @@
 mod asks;
 mod catalogue;
 mod copies;
+mod gather;
 mod journal;
 mod letter;
 mod message;
@@ -209,12 +210,12 @@ impl Node {
 
     /// Takes an event in; says what is to be done.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
-        self.now = match &event {
-            Event::Request { time_ms, .. } if planted::is(Bug::WallClockLease) => {
-                Duration::from_millis(*time_ms)
-            }
-            _ => now,
-        };
+        self.now = now;
+        if let Event::Request { time_ms, .. } = &event
+            && planted::is(Bug::WallClockLease)
+        {
+            self.now = Duration::from_millis(*time_ms);
+        }
         match event {
             Event::Request { ticket, request, time_ms } => self.request(ticket, request, time_ms),
             Event::Gone(ticket) => self.gone(ticket),
