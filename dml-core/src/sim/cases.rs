@@ -43,30 +43,27 @@ impl World<'_> {
     /// A node sends a letter.
     pub(super) fn sending(&mut self, host: usize, at: usize, letter: &Letter) {
         let from = self.hosts[host].me.id;
-        match &letter.message {
-            Message::Copy { batch, families, .. } => {
-                let (to, now) = (self.hosts[at].me.id, self.now);
-                self.last_copy = now;
-                for family in families {
-                    let open = self.copies.iter().filter(|((sender, _), _)| *sender == from);
-                    let gone = |other| !self.hosts[host].view.contains_key(other);
-                    let again = open.into_iter().any(|(_, (other, roots))| {
-                        *other != to && gone(other) && roots.contains(&family.root)
-                    });
-                    if again && !now.is_zero() {
-                        *self.sometimes.entry(Sometimes::CopyReplanned).or_default() += 1;
-                    }
+        if let Message::Copy { batch, families, .. } = &letter.message {
+            let (to, now) = (self.hosts[at].me.id, self.now);
+            self.last_copy = now;
+            for family in families {
+                let open = self.copies.iter().filter(|((sender, _), _)| *sender == from);
+                let gone = |other| !self.hosts[host].view.contains_key(other);
+                let again = open
+                    .into_iter()
+                    .any(|(_, (other, roots))| *other != to && gone(other) && roots.contains(&family.root));
+                if again && !now.is_zero() {
+                    *self.sometimes.entry(Sometimes::CopyReplanned).or_default() += 1;
                 }
-                if self.copies.len() > 300 {
-                    self.copies.clear();
-                }
-                self.copies.insert((from, *batch), (to, families.iter().map(|family| family.root).collect()));
             }
-            Message::Copied { batch } => {
-                let to = self.hosts[at].me.id;
-                self.copies.remove(&(to, *batch));
+            if self.copies.len() > 300 {
+                self.copies.clear();
             }
-            _ => {}
+            self.copies.insert((from, *batch), (to, families.iter().map(|family| family.root).collect()));
+        }
+        if let Message::Copied { batch } = &letter.message {
+            let to = self.hosts[at].me.id;
+            self.copies.remove(&(to, *batch));
         }
     }
 

@@ -9,7 +9,12 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Invariant, disk::Disk, sometimes::Sometimes, world::World};
+use super::{
+    Invariant,
+    disk::{Disk, id_of},
+    sometimes::Sometimes,
+    world::World,
+};
 use crate::{
     id::Digest,
     lease::Slot,
@@ -113,13 +118,13 @@ impl World<'_> {
     pub(super) fn before(&mut self, host: usize, event: &Event) {
         let request = match event {
             Event::Request { request, .. } => request,
-            Event::Letter(letter) => match &letter.message {
-                Message::Ask { request, .. } => &**request,
-                _ => {
+            Event::Letter(letter) => {
+                let Message::Ask { request, .. } = &letter.message else {
                     self.ledger.reporting = false;
                     return self.merging(host, letter);
-                }
-            },
+                };
+                &**request
+            }
             Event::Gone(_) | Event::Persisted(_) | Event::Active(_) | Event::Inactive(_) | Event::Tick => {
                 self.ledger.reporting = false;
                 return;
@@ -170,7 +175,8 @@ impl World<'_> {
         }
     }
 
-    fn growing(&mut self, host: usize, id: Digest, record: &Record) {
+    fn growing(&mut self, host: usize, key: Digest, record: &Record) {
+        let id = id_of(key, record);
         let disk = &self.hosts[host].disk;
         let before = disk.latest(&id).cloned();
         let body = record.body.iter();
@@ -185,7 +191,7 @@ impl World<'_> {
         if let Some(before) = &before {
             // The jobs of a training that was deleted and made again begin anew.
             let is_new_life = root != id && root_life > root_before;
-            if !has_grown(before, record) && !is_new_life {
+            if id == key && !has_grown(before, record) && !is_new_life {
                 self.breach(Invariant::RecordsGrow, || {
                     format!("host {host} forgets something of {id:?}: {before:?} became {record:?}")
                 });

@@ -308,6 +308,10 @@ fn training(dice: &mut Dice, dataset: Digest) -> TrainingSpec {
     let model = |plan| ModelSpec { kind: "kind".into(), params: Params::default(), plan };
     let mut models: Vec<ModelSpec> = [plan(3), plan(3)].into_iter().map(model).collect();
     models.truncate(1 + dice.below(2));
+    if dice.once_in(8) {
+        // So many units are written down one by one.
+        models[0].plan = Plan { rounds: 2, units: 16 + dice.below(4) as u32, fold: true };
+    }
     let validation = if dice.once_in(4) { Validation::Folds(2) } else { Validation::Holdout(0.2) };
     TrainingSpec { problem, models, validation, seed: dice.number(), prepare, evaluate }
 }

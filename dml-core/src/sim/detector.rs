@@ -33,12 +33,12 @@ impl Detector {
 
     /// Name resolution fails at some node; says whether anybody uses it.
     pub(super) fn mislead(&mut self, dice: &mut Dice, hosts: usize, fault: Fault) -> bool {
-        let names = match fault {
-            Fault::DnsEmpty => Names::Empty,
-            Fault::DnsStale => Names::Stale,
-            Fault::DnsWrong => Names::Wrong,
-            _ => return false,
-        };
+        let names = [
+            (Fault::DnsEmpty, Names::Empty),
+            (Fault::DnsStale, Names::Stale),
+            (Fault::DnsWrong, Names::Wrong),
+        ];
+        let Some((_, names)) = names.into_iter().find(|(of, _)| *of == fault) else { return false };
         self.names.insert(dice.below(hosts), names);
         self.settings.is_some()
     }
@@ -128,11 +128,11 @@ impl World<'_> {
         let one = self.dice.pick(&others);
         for host in others {
             let (told, life) = (self.dice.millis(1, 500), self.hosts[host].life);
-            let time = match fault {
-                Fault::Disagreement if Some(host) == one => self.dice.millis(8_000, 40_000),
-                Fault::FalseDeath if self.dice.once_in(2) => self.dice.millis(600, 6_000),
-                _ => continue,
-            };
+            let is_long = fault == Fault::Disagreement;
+            if is_long && Some(host) != one || !is_long && self.dice.once_in(2) {
+                continue;
+            }
+            let time = if is_long { self.dice.millis(8_000, 40_000) } else { self.dice.millis(600, 6_000) };
             self.later(told, What::Misjudge { host, life, at });
             self.later(time, What::Look { host, life, at });
         }

@@ -7,7 +7,11 @@ use alloc::{
 };
 use core::time::Duration;
 
-use crate::{id::Digest, record::Record};
+use crate::{
+    id::Digest,
+    merge::Merge,
+    record::{Body, Record},
+};
 
 /// A write: records under their ids, none where a record goes.
 pub(super) type Records = Vec<(Digest, Option<Record>)>;
@@ -18,7 +22,12 @@ const PUT_GRACE: Duration = Duration::from_secs(30);
 /// A disk.
 #[derive(Default)]
 pub(super) struct Disk {
+    /// What is written under its keys: records, and patches that merge with the record of their job.
+    keys: BTreeMap<Digest, Record>,
+    /// The durable records, patches merged.
     durable: BTreeMap<Digest, Record>,
+    /// The records as they will be when all writes are durable.
+    latest: BTreeMap<Digest, Record>,
     waiting: VecDeque<(u64, Records)>,
     /// When each blob was put or asked for last, by the node's clock.
     blobs: BTreeMap<Digest, Duration>,
@@ -38,15 +47,19 @@ impl Disk {
         &self.durable
     }
 
+    /// All that is durable, as a node reads it when it starts.
+    pub(super) fn keys(&self) -> &BTreeMap<Digest, Record> {
+        &self.keys
+    }
+
     /// A record, as it will be when all writes are durable.
     pub(super) fn latest(&self, id: &Digest) -> Option<&Record> {
-        let records = self.waiting.iter().rev().flat_map(|(_, records)| records.iter().rev());
-        let waiting = records.into_iter().find(|(other, _)| other == id);
-        waiting.map_or_else(|| self.durable.get(id), |(_, record)| record.as_ref())
+        self.latest.get(id)
     }
 
     /// Takes a write, which is not durable yet.
     pub(super) fn write(&mut self, write: u64, records: Records) {
+        records.iter().for_each(|(key, record)| apply(&mut self.latest, *key, record.clone()));
         self.waiting.push_back((write, records));
     }
 
@@ -71,6 +84,7 @@ impl Disk {
             self.sync_one();
         }
         self.waiting.clear();
+        self.latest.clone_from(&self.durable);
         (self.full, self.slow) = (false, false);
     }
 
@@ -80,11 +94,12 @@ impl Disk {
     }
 
     fn sync_one(&mut self) {
-        for (id, record) in self.waiting.pop_front().into_iter().flat_map(|(_, records)| records) {
-            match record {
-                Some(record) => self.durable.insert(id, record),
-                None => self.durable.remove(&id),
+        for (key, record) in self.waiting.pop_front().into_iter().flat_map(|(_, records)| records) {
+            match &record {
+                Some(record) => self.keys.insert(key, record.clone()),
+                None => self.keys.remove(&key),
             };
+            apply(&mut self.durable, key, record);
         }
     }
 
@@ -138,5 +153,26 @@ impl Disk {
             }
             self.lost.remove(blob);
         }
+    }
+}
+
+/// The id of the record that is written under a key; another than the key, if it is a patch.
+pub(super) fn id_of(key: Digest, record: &Record) -> Digest {
+    match &record.body {
+        Some(Body::Job(job)) => job.spec.id(),
+        Some(Body::Dataset(_) | Body::Training(_)) | None => key,
+    }
+}
+
+fn apply(records: &mut BTreeMap<Digest, Record>, key: Digest, record: Option<Record>) {
+    let Some(record) = record else {
+        records.remove(&key);
+        return;
+    };
+    let id = id_of(key, &record);
+    if id == key {
+        records.insert(key, record);
+    } else if let Some(whole) = records.get_mut(&id) {
+        whole.merge(record);
     }
 }

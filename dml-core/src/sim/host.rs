@@ -97,7 +97,7 @@ impl Host {
         self.me.generation += 1;
         self.life += 1;
         self.clock.started = now;
-        let records = self.disk.durable().iter().map(|(id, record)| (*id, record.clone()));
+        let records = self.disk.keys().iter().map(|(id, record)| (*id, record.clone()));
         let mut node = Node::new(settings.clone(), self.me, records);
         node.remember(self.known.values().copied());
         self.node = Some(node);

@@ -187,9 +187,12 @@ impl World<'_> {
         let effects = self.hosts[host].node.as_mut()?.handle(now, event);
         let mut answer = None;
         for effect in effects {
-            match effect {
-                Effect::Reply(of, response) if of == ticket => answer = Some(response),
-                other => self.perform(host, other),
+            if let Effect::Reply(of, response) = &effect
+                && *of == ticket
+            {
+                answer = Some(response.clone());
+            } else {
+                self.perform(host, effect);
             }
         }
         self.plan_tick(host);
