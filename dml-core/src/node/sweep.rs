@@ -7,7 +7,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Message, Node};
+use super::{Message, Node, Offer};
 use crate::{
     consistency::{self, Summary},
     id::Digest,
@@ -68,6 +68,10 @@ impl Node {
         self.sweep.last = chosen.last().copied();
         for id in chosen {
             self.probe_row(id);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                // The offer may have got lost: it is made again.
+                peer.offered = Offer::default();
+            }
             let now = self.now;
             let agreed = self.peers.get(&id).and_then(|peer| peer.agreed);
             let is_fresh = |at: Duration| at + self.settings.sweep * TRUSTED > now;
