@@ -64,10 +64,14 @@ impl World<'_> {
     /// Something goes wrong, and the next thing will.
     pub(super) fn next_fault(&mut self) {
         let kinds = self.kinds.clone();
-        if let Some(kind) = self.dice.pick(&kinds)
-            && self.inject(kind)
-        {
-            self.met(kind);
+        // Some kinds are impossible just now, or not made in this way.
+        for _ in 0..6 {
+            if let Some(kind) = self.dice.pick(&kinds)
+                && self.inject(kind)
+            {
+                self.met(kind);
+                break;
+            }
         }
         let next = self.dice.millis(SECOND, 2 * self.pace);
         self.later(next, What::Fault);
