@@ -28,7 +28,7 @@ use std::{
 use cluster::{Cluster, DBS};
 use dml_core::{Digest, Kind, rng};
 use dml_net::view::LeaseView;
-use facts::{agree, everything, know_each_other, nodes, routing, until, until_copied};
+use facts::{agree, everything, know_each_other, nodes, really_held, routing, until, until_copied};
 use users::{Acknowledged, Dataset, LONG, SHORT, Service, Training, User};
 
 /// How long the nodes may take to know each other after a start or the end of a cut.
@@ -92,11 +92,29 @@ fn read_all(acknowledged: &Acknowledged, workers: &[SocketAddr]) {
     }
 }
 
+/// In the end all nodes agree, all copies are what they should be, and each upload was told of `copies` or more.
+#[track_caller]
+fn all_is_well(test: &str, cluster: &Cluster, acknowledged: &Acknowledged, copies: u32) {
+    let agreed = until(REPAIR, "all agree", || agree(&cluster.dbs()));
+    let all: Vec<Dataset> = acknowledged.lock().unwrap().clone();
+    for dataset in &all {
+        until(REPAIR, "copies are whole", || really_held(cluster.db(0), dataset.id));
+    }
+    read_all(acknowledged, &cluster.workers());
+    say(&format!("{test}: all {} datasets are there and alike; all agree after {agreed:.1?}", all.len()));
+    let few = all.iter().filter(|dataset| dataset.copies < copies).map(|dataset| dataset.copies);
+    let few: Vec<u32> = few.collect();
+    assert!(few.is_empty(), "acknowledged with fewer than {copies} copies: {few:?}");
+}
+
 /// Tells how a user was served, and checks the gap.
 #[track_caller]
 fn judge(test: &str, what: &str, service: &Service, limit: Duration) {
     let (good, gap, errors) = (service.good, service.gap, service.errors.len());
-    say(&format!("{test}: {good} {what}, {errors} failed, longest time without success {gap:.1?}"));
+    say(&format!(
+        "{test}: {good} {what}, {errors} failed, longest time without success {gap:.1?}, {} over a second",
+        service.slow.len()
+    ));
     service.errors.iter().take(5).for_each(|error| say(&format!("{test}:   {error}")));
     assert!(good > 0 && gap < limit, "{what}: {gap:?} without success: {:?}", service.errors);
 }
@@ -124,7 +142,7 @@ fn any_two_db_nodes_are_killed_again_and_again() {
     let (mut detections, mut repairs, mut meetings, mut trainings) = (vec![], vec![], vec![], vec![]);
     for round in 0..rounds() {
         let training = Training::start(&SHORT, &directory, &workers, &format!("round-{round}"), round);
-        trainings.push((training, SHORT.undisturbed(&directory, round)));
+        trainings.push((training, round));
         sleep(Duration::from_millis(rng::below(2, round, 1000)));
         let first = rng::below(3, round, DBS as u64) as usize;
         let second = (first + 1 + rng::below(4, round, DBS as u64 - 1) as usize) % DBS;
@@ -143,6 +161,10 @@ fn any_two_db_nodes_are_killed_again_and_again() {
         } else {
             sleep(Duration::from_millis(rng::below(5, round, 1500)));
         }
+        if round % 3 == 2 {
+            // What is lost is lost for good.
+            [first, second].into_iter().for_each(|db| cluster.wipe(db));
+        }
         let started = Instant::now();
         cluster.run(first);
         cluster.run(second);
@@ -154,15 +176,14 @@ fn any_two_db_nodes_are_killed_again_and_again() {
         read_all(&acknowledged, &workers);
     }
     let mut times = vec![];
-    for (training, expected) in trainings {
+    for (training, seed) in trainings {
         let (digests, took) = training.end(TRAINING);
-        assert_eq!(digests, expected);
+        assert_eq!(digests, SHORT.undisturbed(&directory, seed), "round-{seed}");
         times.push(took);
     }
     let (uploads, reads) = (uploads.end(), reads.end());
-    until(REPAIR, "all agree", || agree(&cluster.dbs()));
-    read_all(&acknowledged, &workers);
-    say(&format!("{test}: {} rounds, {} datasets, nothing lost", rounds(), ids(&acknowledged).len()));
+    all_is_well(test, &cluster, &acknowledged, 3);
+    say(&format!("{test}: {} rounds, nothing lost", rounds()));
     say(&format!("{test}: death known to all after {}", spread(detections)));
     say(&format!("{test}: 3 copies of everything on the other three after {}", spread(repairs)));
     say(&format!("{test}: known again to all after {}", spread(meetings)));
@@ -178,7 +199,7 @@ fn a_worker_is_killed_while_it_computes() {
     let (directory, workers) = (cluster.path(""), cluster.workers());
     let expected = LONG.undisturbed(&directory, 0);
     let mut moves = vec![];
-    let mut training = Training::start(&LONG, &directory, &workers, "long", 0);
+    let training = Training::start(&LONG, &directory, &workers, "long", 0);
     for victim in 0..2 {
         let address = workers[victim];
         let name = name_of(&cluster, address);
@@ -249,7 +270,8 @@ fn both_sides_of_a_partition_go_on_and_unite() {
     });
     let cut_known = ["two", "three"].into_iter().zip([&small[..2], &large[..3]]).map(|(side, dbs)| {
         let dbs: Vec<SocketAddr> = dbs.iter().map(|n| cluster.db(*n)).collect();
-        until(GAP, &format!("the {side} know that they are alone"), || know_each_other(&dbs))
+        until(GAP, &format!("the {side} know that they are alone"), || know_each_other(&dbs));
+        start.elapsed()
     });
     say(&format!("{test}: known after {}", spread(cut_known.collect())));
     sleep(seconds(20).saturating_sub(start.elapsed()));
@@ -258,12 +280,12 @@ fn both_sides_of_a_partition_go_on_and_unite() {
     let met = until(MEETING, "all know each other", || know_each_other(&cluster.dbs()));
     let mut served = vec![];
     let mut trainings = vec![];
-    for (own, uploads, reads, mut own_trainings) in users {
+    for (own, uploads, reads, own_trainings) in users {
         served.push((uploads.end(), reads.end()));
-        acknowledged.lock().unwrap().append(&mut own.lock().unwrap());
-        own_trainings.iter_mut().for_each(|(training, _)| {
-            training.runs();
-        });
+        let mut own = own.lock().unwrap();
+        let fewest = own.iter().map(|dataset| dataset.copies).min();
+        assert!(fewest >= Some(2), "acknowledged with {fewest:?} copies");
+        acknowledged.lock().unwrap().append(&mut own);
         trainings.extend(own_trainings);
     }
     until_copied(REPAIR.saturating_sub(healed.elapsed()), cluster.db(0), ids(&acknowledged), 3);
@@ -280,8 +302,7 @@ fn both_sides_of_a_partition_go_on_and_unite() {
         assert_eq!(training.end(TRAINING).0, SHORT.undisturbed(&directory, seed), "side-{seed}");
     }
     assert_eq!(both.end(TRAINING).0, LONG.undisturbed(&directory, 1));
-    until(REPAIR, "all agree", || agree(&cluster.dbs()));
-    read_all(&acknowledged, &workers);
+    all_is_well(test, &cluster, &acknowledged, 2);
     say(&format!(
         "{test}: healed, all know each other after {met:.1?}, 3 copies of all {} after {copied:.1?}",
         expected.len()
@@ -350,8 +371,7 @@ fn one_way_cuts_loss_and_standstill_leave_no_error() {
     for (training, seed) in trainings {
         assert_eq!(training.end(TRAINING).0, SHORT.undisturbed(&directory, seed), "attack-{seed}");
     }
-    until(REPAIR, "all agree", || agree(&cluster.dbs()));
-    read_all(&acknowledged, &workers);
+    all_is_well(test, &cluster, &acknowledged, 3);
 }
 
 #[test]
@@ -384,7 +404,6 @@ fn a_db_node_with_a_new_disk_gets_copies_again() {
         ));
     }
     let uploads = uploads.end();
-    read_all(&acknowledged, &workers);
-    until(REPAIR, "all agree", || agree(&cluster.dbs()));
+    all_is_well(test, &cluster, &acknowledged, 3);
     judge(test, "uploads", &uploads, GAP);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dml_core::{
-    Digest, Kind,
+    Body, Digest, Kind,
     node::{Request, Response, Route},
 };
 use dml_net::view::{NodeView, Page, Role, RoutingView};
@@ -22,7 +22,7 @@ pub(crate) fn until(limit: Duration, what: &str, mut check: impl FnMut() -> Resu
     loop {
         let asked = start.elapsed();
         match check() {
-            Ok(()) => return asked,
+            Ok(()) => return start.elapsed(),
             Err(why) => assert!(asked < limit, "not within {limit:?}: {what}: {why}"),
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -59,6 +59,31 @@ pub(crate) fn know_each_other(dbs: &[SocketAddr]) -> Result<(), String> {
 /// Where a worker says that something is.
 pub(crate) fn routing(worker: SocketAddr, name: &str) -> Result<RoutingView, String> {
     http::get(worker, &format!("/v1/routing/{name}")).map_err(|error| format!("{worker}: {error}"))
+}
+
+/// Whether every active holder of a dataset, as a db node knows them, really has all its chunks.
+pub(crate) fn really_held(db: SocketAddr, id: Digest) -> Result<(), String> {
+    let Response::Family { entries, .. } = ask(db, &Request::Watch { id, seen: 0, wait_ms: 0 })? else {
+        return Err(format!("{db} does not find {id}"));
+    };
+    let Some(Body::Dataset(dataset)) = &entries[0].record.body else {
+        return Err(format!("{id} is no dataset"));
+    };
+    for holder in route(db, id)?.holders.iter().filter(|holder| holder.active) {
+        let address = holder.address.ok_or_else(|| format!("nobody knows where {} is", holder.node))?;
+        for chunk in &dataset.chunks {
+            let path = format!("/v1/blobs/{}?here=true", chunk.digest);
+            let answer = http::send(address, "GET", &path, "text/plain", &[], Duration::from_secs(5));
+            let (status, bytes) = answer.map_err(|error| format!("{address}: {error}"))?;
+            if status != 200 || Digest::of(&bytes) != chunk.digest {
+                return Err(format!(
+                    "{address} is said to hold {id} but has no chunk {}: {status}",
+                    chunk.digest
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn route(db: SocketAddr, id: Digest) -> Result<Route, String> {

@@ -4,7 +4,7 @@ use std::{
     fmt::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +24,8 @@ use super::{cluster::clean, facts::until, http};
 pub(crate) struct Dataset {
     pub(crate) id: Digest,
     pub(crate) content: String,
+    /// How many copies the answer told of.
+    pub(crate) copies: u32,
 }
 
 /// What was acknowledged so far.
@@ -42,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) good: usize,
     /// The longest time from one success to the next.
     pub(crate) gap: Duration,
+    /// Those times that were longer than a second.
+    pub(crate) slow: Vec<Duration>,
     /// Errors with an answer, and silences.
     pub(crate) errors: Vec<String>,
 }
@@ -60,8 +64,9 @@ impl User {
             if status != 201 {
                 return Err(format!("upload: {status}: {}", String::from_utf8_lossy(&body)));
             }
-            let id = serde_json::from_slice::<DatasetView>(&body).unwrap().id;
-            acknowledged.lock().unwrap().push(Dataset { id, content });
+            let view: DatasetView = serde_json::from_slice(&body).unwrap();
+            let copies = view.replicas.unwrap();
+            acknowledged.lock().unwrap().push(Dataset { id: view.id, content, copies });
             number += 1;
             Ok(())
         })
@@ -96,7 +101,11 @@ impl User {
                 match work(workers[turn % workers.len()]) {
                     Ok(()) => {
                         service.good += 1;
-                        service.gap = service.gap.max(last.elapsed());
+                        let gap = last.elapsed();
+                        if gap > Duration::from_secs(1) {
+                            service.slow.push(gap);
+                        }
+                        service.gap = service.gap.max(gap);
                         std::thread::sleep(pause);
                         last = Instant::now();
                     }
@@ -204,11 +213,11 @@ impl Work {
     }
 }
 
-/// A user who trains with the console application.
+/// A user who trains with the console application, and watches.
 pub(crate) struct Training {
     name: String,
-    child: Child,
-    start: Instant,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(Output, Duration)>>,
 }
 
 impl Training {
@@ -222,13 +231,26 @@ impl Training {
     ) -> Self {
         let addresses: Vec<String> = workers.iter().map(|worker| format!("http://{worker}")).collect();
         let place = ["--cluster", &addresses.join(",")];
-        let child = work.command(place, directory, name, seed).spawn().unwrap();
-        Self { name: name.into(), child, start: Instant::now() }
+        let mut child = work.command(place, directory, name, seed).spawn().unwrap();
+        let stop = Arc::new(AtomicBool::default());
+        let (stopped, start) = (stop.clone(), Instant::now());
+        let thread = std::thread::spawn(move || {
+            while child.try_wait().unwrap().is_none() {
+                if stopped.load(Ordering::Relaxed) {
+                    child.kill().unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let took = start.elapsed();
+            // What it says is less than a pipe holds.
+            (child.wait_with_output().unwrap(), took)
+        });
+        Self { name: name.into(), stop, thread: Some(thread) }
     }
 
     /// Whether it goes on.
-    pub(crate) fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    pub(crate) fn runs(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Waits for its end: the digests of its models, and how long it took.
@@ -238,11 +260,17 @@ impl Training {
         until(limit, &format!("training {name} ends"), || {
             if self.runs() { Err("it still runs".into()) } else { Ok(()) }
         });
-        let took = self.start.elapsed();
-        let output = self.child.wait_with_output().unwrap();
+        let (output, took) = self.thread.take().unwrap().join().unwrap();
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "training {name} after {took:?}: {words}");
         (digests(&output.stdout), took)
+    }
+}
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
