@@ -18,7 +18,7 @@ use dml_net::{
     link::Link,
     worker::{self, Worker},
 };
-use dml_store::{DiskStore, Store, sim::SimDisk};
+use dml_store::{DiskStore, Store, StoreError, sim::SimDisk};
 use turmoil::Sim;
 
 use crate::net::{dial, pass_time, peer, serve};
@@ -28,6 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So many milliseconds pass between two looks at a condition that is waited for.
 const LOOK: usize = 10;
+
+/// Runs a test with the first so many seeds, or with as many from another one on: `SEED=5 SEEDS=100 cargo test -p dml-net
+/// --test turmoil`.
+pub(crate) fn for_seeds(count: u64, test: impl Fn(u64)) {
+    let set = |name| std::env::var(name).ok().map(|text| text.parse().expect("it is a number"));
+    let first: u64 = set("SEED").unwrap_or(0);
+    let count = set("SEEDS").unwrap_or(count);
+    (first..first + count).for_each(test);
+}
 
 /// Where the db node number `n` is.
 pub(crate) fn db(n: usize) -> SocketAddr {
@@ -103,9 +112,15 @@ impl Machine {
     }
 
     /// What is on its disk, as a node finds it that starts now; nobody may be using it.
-    pub(crate) fn reopened(&self) -> DiskStore {
+    pub(crate) fn reopened(&self) -> Result<DiskStore, StoreError> {
         self.disk.restart();
-        DiskStore::on(self.disk.clone()).expect("a disk that lost power can be used")
+        DiskStore::on(self.disk.clone())
+    }
+
+    /// What there is to tell of it: whom it sees, its records, the blobs that it lacks.
+    fn state(&self) -> impl std::fmt::Debug + use<> {
+        let neighbours = self.life().as_ref().map(|(db, _)| db.neighbours());
+        neighbours.map(|neighbours| (self.address, neighbours, self.records().len(), self.lacking()))
     }
 
     /// Looks at its store.
@@ -123,12 +138,14 @@ impl Machine {
         self.store(|store| store.records().expect("the disk works"))
     }
 
-    /// Whether all blobs are there that its records name.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// The blobs that its records name and that are not there.
+    pub(crate) fn lacking(&self) -> Vec<Digest> {
         let record = |bytes: &[u8]| Record::from_bytes(bytes).expect("it is ours");
         let bodies = self.records().into_iter().filter_map(|(_, bytes)| record(&bytes).body);
-        let mut blobs = bodies.flat_map(|body| body.blobs());
-        self.store(|store| blobs.all(|blob| store.blob(blob).expect("the disk works").is_some()))
+        let blobs = bodies.flat_map(|body| body.blobs());
+        self.store(|store| {
+            blobs.filter(|blob| store.blob(*blob).expect("the disk works").is_none()).collect()
+        })
     }
 }
 
@@ -137,16 +154,16 @@ pub(crate) struct Cluster {
     pub(crate) seed: u64,
     pub(crate) sim: Sim<'static>,
     pub(crate) dbs: Vec<Machine>,
+    workers: usize,
     clients: u8,
 }
 
 impl Cluster {
-    /// Three db nodes that find the first of them by its name, and so many workers, on a network of this kind.
-    pub(crate) fn new(seed: u64, workers: usize, network: impl FnOnce(&mut turmoil::Builder)) -> Self {
+    /// Three db nodes that find the first of them by its name, and so many workers.
+    pub(crate) fn new(seed: u64, workers: usize) -> Self {
         let mut builder = turmoil::Builder::new();
         builder.rng_seed(seed).enable_random_order().simulation_duration(Duration::from_secs(3600));
         builder.min_message_latency(Duration::from_millis(1)).max_message_latency(Duration::from_millis(10));
-        network(&mut builder);
         let mut sim = builder.build();
         let dbs: Vec<Machine> = (0..3).map(|n| Machine::new(n, seed)).collect();
         for machine in &dbs {
@@ -157,7 +174,22 @@ impl Cluster {
         for n in 0..workers {
             sim.host(worker(n).ip(), move || work(n));
         }
-        Self { seed, sim, dbs, clients: 0 }
+        Self { seed, sim, dbs, workers, clients: 0 }
+    }
+
+    /// Makes the network between the nodes a bad one: it delays, and each message may be lost with this probability. As
+    /// turmoil's TCP sends nothing again, a loss leaves connections that hang, and takes with it all that is under way
+    /// between two machines.
+    pub(crate) fn spoil_network(&mut self, loss: f64, latency: Duration) {
+        let workers = (0..self.workers).map(worker);
+        let nodes: Vec<IpAddr> =
+            self.dbs.iter().map(|db| db.address).chain(workers).map(|at| at.ip()).collect();
+        for (n, one) in nodes.iter().enumerate() {
+            for other in &nodes[..n] {
+                self.sim.set_link_max_message_latency(*one, *other, latency);
+                self.sim.set_link_fail_rate(*one, *other, loss);
+            }
+        }
     }
 
     /// Lets a millisecond pass.
@@ -171,7 +203,10 @@ impl Cluster {
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&[Machine]) -> bool) {
         let end = self.sim.elapsed() + PATIENCE;
         while !holds(&self.dbs) {
-            assert!(self.sim.elapsed() < end, "seed {}: in vain: {what}", self.seed);
+            if self.sim.elapsed() >= end {
+                let seen: Vec<_> = self.dbs.iter().map(Machine::state).collect();
+                panic!("seed {}: waited in vain until {what}: {seen:#?}", self.seed);
+            }
             (0..LOOK).for_each(|_| self.step());
         }
     }
@@ -185,7 +220,7 @@ impl Cluster {
     pub(crate) fn same_everywhere(&mut self) {
         self.until("all copies are equal and whole", |dbs| {
             let first = dbs[0].records();
-            dbs.iter().all(|db| db.records() == first && db.is_whole())
+            dbs.iter().all(|db| db.records() == first && db.lacking().is_empty())
         });
     }
 
@@ -215,11 +250,18 @@ impl Cluster {
     /// Takes the power from a db node. What it had not synced is lost when it starts again.
     pub(crate) fn crash(&mut self, n: usize) {
         self.sim.crash(self.dbs[n].address.ip());
+        *self.dbs[n].life() = None;
     }
 
     /// Gives it back.
     pub(crate) fn bounce(&mut self, n: usize) {
         self.sim.bounce(self.dbs[n].address.ip());
+    }
+
+    /// Lets a db node without power forget what it has written down for itself.
+    pub(crate) fn forget(&mut self, n: usize, setting: &str) {
+        let store = self.dbs[n].reopened().expect("a disk that lost power can be used");
+        store.set_setting(setting, b"").expect("the disk works");
     }
 
     /// A number below this one, by the seed.

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod hosts;
+mod loss;
 mod net;
 mod partition;
 mod power;

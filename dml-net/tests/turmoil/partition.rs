@@ -3,7 +3,7 @@
 use dml_net::link::Link;
 
 use crate::{
-    hosts::{Cluster, db},
+    hosts::{Cluster, db, for_seeds},
     net::peer,
     writes::{Promise, everywhere, write},
 };
@@ -20,7 +20,7 @@ async fn write_to(dbs: Vec<usize>, name: &'static str, count: usize) -> Vec<Prom
 }
 
 fn splits_and_heals(seed: u64) {
-    let mut cluster = Cluster::new(seed, 0, |_| ());
+    let mut cluster = Cluster::new(seed, 0);
     cluster.together();
     let before = cluster.ask("writes before", write_to(vec![0, 1, 2], "before", 3));
     assert!(before.iter().all(|promise| promise.replicas == 3), "seed {seed}: {before:?}");
@@ -54,5 +54,5 @@ fn splits_and_heals(seed: u64) {
 
 #[test]
 fn both_sides_of_a_split_go_on_and_unite() {
-    (0..4).for_each(splits_and_heals);
+    for_seeds(4, splits_and_heals);
 }

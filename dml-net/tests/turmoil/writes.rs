@@ -38,6 +38,20 @@ pub(crate) async fn write(link: &Link, text: String) -> Result<Promise, LinkErro
 }
 
 impl Promise {
+    /// The dataset of this id, as it can be read now.
+    pub(crate) async fn of(link: &Link, id: Digest, replicas: Option<u32>) -> Result<Self, LinkError> {
+        let garbled = LinkError::Garbled("no dataset");
+        let watch = Request::Watch { id, seen: 0, wait_ms: 0 };
+        let Response::Family { entries, .. } = link.ask(&watch).await? else { return Err(garbled) };
+        let body = entries.into_iter().next().and_then(|entry| entry.record.body);
+        let Some(Body::Dataset(dataset)) = body else { return Err(garbled) };
+        let mut chunks = Vec::new();
+        for chunk in &dataset.chunks {
+            chunks.push(link.blob(chunk.digest).await?.to_vec());
+        }
+        Ok(Self { dataset, chunks, replicas: replicas.unwrap_or(0) })
+    }
+
     /// Whether a store keeps it, byte for byte.
     pub(crate) fn is_in(&self, store: &impl Store) -> bool {
         let records = store.records().expect("the disk works");
