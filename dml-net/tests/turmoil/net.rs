@@ -49,14 +49,18 @@ async fn connect(uri: Uri) -> io::Result<TokioIo<Client>> {
     let address: SocketAddr = address.ok_or(io::ErrorKind::InvalidInput)?;
     // Only the host's own thread is part of the simulation, and a thread that computes may be the one that asks.
     let connecting = tokio::spawn(async move {
-        match TcpStream::connect(address).await {
+        let end = Instant::now() + CONNECT;
+        match tokio::time::timeout_at(end, TcpStream::connect(address)).await {
             // That is how turmoil tells that the network has swallowed the request. A real one says nothing.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::future::pending().await,
-            connected => connected,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                tokio::time::sleep_until(end).await;
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     });
-    let connected = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?;
-    Ok(TokioIo::new(Client(connected.map_err(io::Error::other)??)))
+    Ok(TokioIo::new(Client(connecting.await.map_err(io::Error::other)??)))
 }
 
 /// A connection that a client has opened.

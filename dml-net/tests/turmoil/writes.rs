@@ -31,10 +31,10 @@ pub(crate) async fn write(link: &Link, text: String) -> Result<Promise, LinkErro
         dataset.chunks.push(Chunk { digest, rows: 1, bytes: chunk.len() as u64 });
     }
     let request = Request::Create { body: Body::Dataset(dataset.clone()), name: Some(text) };
-    match link.ask(&request).await? {
-        Response::Created { replicas, .. } => Ok(Promise { dataset, chunks, replicas }),
-        _ => Err(LinkError::Garbled("no word of what was created")),
-    }
+    let Response::Created { replicas, .. } = link.ask(&request).await? else {
+        return Err(LinkError::Garbled("no word of what was created"));
+    };
+    Ok(Promise { dataset, chunks, replicas })
 }
 
 impl Promise {
