@@ -11,7 +11,7 @@ use dml_core::{
     Body, Digest, Kind,
     node::{Request, Response, Route},
 };
-use dml_net::view::{NodeView, Page, Role, RoutingView};
+use dml_net::view::{ModelView, NodeView, Page, Role, RoutingView};
 
 use super::http;
 
@@ -86,11 +86,27 @@ pub(crate) fn really_held(db: SocketAddr, id: Digest) -> Result<(), String> {
     Ok(())
 }
 
-fn route(db: SocketAddr, id: Digest) -> Result<Route, String> {
-    match ask(db, &Request::Route { id })? {
-        Response::Route(route) => Ok(route),
-        other => Err(format!("{db} does not know the way to {id}: {other:?}")),
+/// How many models there are, each of which can be downloaded whole.
+pub(crate) fn whole_models(worker: SocketAddr) -> Result<usize, String> {
+    let failed = |error: Error| format!("{worker}: {error}");
+    let models: Page<ModelView> = http::get(worker, "/v1/models?limit=1000").map_err(failed)?;
+    for model in &models.items {
+        let path = format!("/v1/models/{}/download?format=native", model.id);
+        let answer = http::send(worker, "GET", &path, "text/plain", &[], Duration::from_secs(5));
+        let (status, bytes) = answer.map_err(failed)?;
+        if Digest::of(&bytes) != model.digest {
+            return Err(format!("{status}: the bytes of model {} are others", model.name));
+        }
     }
+    Ok(models.items.len())
+}
+
+fn route(db: SocketAddr, id: Digest) -> Result<Route, String> {
+    let answer = ask(db, &Request::Route { id })?;
+    let Response::Route(route) = answer else {
+        return Err(format!("{db} does not know the way to {id}: {answer:?}"));
+    };
+    Ok(route)
 }
 
 /// How many active nodes hold something, as a db node knows it.

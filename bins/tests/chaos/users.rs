@@ -54,7 +54,7 @@ impl User {
     /// Uploads one table after the other; each is made from `seed` and a number.
     pub(crate) fn uploads(workers: Vec<SocketAddr>, seed: u64, acknowledged: Acknowledged) -> Self {
         let mut number = 0;
-        Self::start(workers, Duration::from_millis(100), move |worker| {
+        Self::start(workers, Duration::from_millis(250), move |worker| {
             let content = table(seed, number);
             // A copy takes as long as finding out that a node is dead.
             let limit = Duration::from_secs(10);
@@ -163,10 +163,10 @@ pub(crate) struct Work {
     pub(crate) models: &'static [&'static str],
 }
 
-/// A second of work, some of it in many rounds, some in many units.
+/// A second or two of work, some of it in many rounds, some in many units.
 pub(crate) const SHORT: Work = Work {
     rows: 3000,
-    models: &["gradient_boosting:n_estimators=200", "random_forest:n_estimators=20", "ridge"],
+    models: &["gradient_boosting:n_estimators=500", "random_forest:n_estimators=20", "ridge"],
 };
 
 /// Some seconds of work.
