@@ -14,6 +14,7 @@ mod connection;
 mod nodes;
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     net::SocketAddr,
     path::Path,
@@ -93,7 +94,8 @@ async fn claims() -> Result<(), Failure> {
     );
     for nodes in [1, 3, 1, 3] {
         let cluster = Cluster::dml(nodes).await?;
-        let (units, reports, costs) = claims_of(&cluster).await?;
+        let (reports, costs) = claims_of(&cluster).await?;
+        let units = reports.len() as u64;
         let bare = bare_requests(&cluster).await?;
         let [p50, p99] = [0.5, 0.99].map(|q| millis(quantile(&reports, q)));
         let [of_nodes, of_load] =
@@ -104,8 +106,8 @@ async fn claims() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The units reported in the window, how long each report took, and the processor time of the nodes and of the load.
-async fn claims_of(cluster: &Cluster) -> Result<(u64, Vec<Duration>, [Duration; 2]), Failure> {
+/// How long each report in the window took, and the processor time of the nodes and of the load.
+async fn claims_of(cluster: &Cluster) -> Result<(Vec<Duration>, [Duration; 2]), Failure> {
     let mut feed = Feed::prepare(cluster.addresses[0]).await?;
     let blob = feed.blob;
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -114,7 +116,7 @@ async fn claims_of(cluster: &Cluster) -> Result<(u64, Vec<Duration>, [Duration; 
         let (address, tell) = (cluster.addresses[n % cluster.addresses.len()], tell.clone());
         workers.spawn(async move { work(n, SLOTS, address, blob, tell).await });
     }
-    let (mut reports, mut all) = (Vec::new(), 0);
+    let (mut reports, mut all, mut refusals) = (Vec::new(), 0, BTreeMap::<String, u64>::new());
     let (start, mut before) = (Instant::now(), None);
     loop {
         let left = (WARM_UP + WINDOW).saturating_sub(start.elapsed());
@@ -126,7 +128,10 @@ async fn claims_of(cluster: &Cluster) -> Result<(u64, Vec<Duration>, [Duration; 
         }
         tokio::select! {
             Some(took) = told.recv() => {
-                reports.push(took);
+                match took {
+                    Ok(took) => reports.push(took),
+                    Err(why) => *refusals.entry(why.split(':').take(3).collect::<String>()).or_default() += 1,
+                }
                 all += 1;
                 if all % UNITS == 0 {
                     feed.job().await?;
@@ -138,7 +143,10 @@ async fn claims_of(cluster: &Cluster) -> Result<(u64, Vec<Duration>, [Duration; 
     }
     let before = before.ok_or("the warm-up did not end")?;
     let costs = [cluster.cpu() - before[0], cpu_of("self") - before[1]];
-    Ok((reports.len() as u64, reports, costs))
+    for (why, count) in refusals {
+        println!("{count} of {all} reports were refused: {why}");
+    }
+    Ok((reports, costs))
 }
 
 /// Makes jobs whose units any worker has done as soon as it has them.
@@ -155,9 +163,11 @@ impl Feed {
         let bytes = b"a partial, and a model";
         let blob = Digest::of(bytes);
         connection.send("PUT", &format!("/v1/blobs/{blob}"), bytes).await?;
-        let dataset = tiny_dataset(0);
+        // The record of the dataset is what keeps the blob.
+        let chunks = vec![Chunk { digest: blob, rows: 1, bytes: bytes.len() as u64 }];
+        let dataset = Dataset { rows: 1, chunks, ..tiny_dataset(0) };
         let id = dataset.id();
-        let _: Value = connection.ask(&Request::Create { body: Body::Dataset(dataset), name: None }).await?;
+        connection.create(Body::Dataset(dataset)).await?;
         let mut feed = Self { connection, dataset: id, blob, jobs: 0 };
         for _ in 0..JOBS {
             feed.job().await?;
@@ -170,9 +180,7 @@ impl Feed {
         let plan = Plan { rounds: 1, units: UNITS as u32, fold: false };
         let work = Work::Predict { model: self.blob, dataset: self.dataset };
         let spec = JobSpec { parent: None, role: format!("predict-{}", self.jobs), work, plan };
-        let create = Request::Create { body: Body::Job(Job::new(spec)), name: None };
-        let _: Value = self.connection.ask(&create).await?;
-        Ok(())
+        self.connection.create(Body::Job(Job::new(spec))).await
     }
 }
 
@@ -188,12 +196,13 @@ struct Piece {
 }
 
 /// A worker: claims as many pieces as it has slots, and reports all of them at once, each on a connection of its own.
+/// Tells how long each report took, or why it was refused.
 async fn work(
     n: usize,
     slots: usize,
     address: SocketAddr,
     result: Digest,
-    tell: mpsc::UnboundedSender<Duration>,
+    tell: mpsc::UnboundedSender<Result<Duration, String>>,
 ) -> Result<(), Failure> {
     let claim = Request::Claim(Claim {
         worker: format!("worker-{n}"),
@@ -214,8 +223,7 @@ async fn work(
             let start = Instant::now();
             let report = Request::Report { lease: piece.lease, outcome: Outcome::Partial(result) };
             let answer: Value = connection.ask(&report).await?;
-            let took = if answer == "done" { Ok(start.elapsed()) } else { Err(answer.to_string()) };
-            Ok::<_, Failure>(took?)
+            Ok::<_, Failure>(if answer == "done" { Ok(start.elapsed()) } else { Err(answer.to_string()) })
         });
         for took in join_all(reports).await {
             tell.send(took?)?;
@@ -282,7 +290,7 @@ async fn latency_of(name: &str, address: SocketAddr) -> Result<(), Failure> {
     for _ in 0..JOBS * UNITS - 1 {
         let Some(report) = told.recv().await else { return worker.await? };
         trips.push(last.elapsed());
-        reports.push(report);
+        reports.push(report?);
         last = Instant::now();
     }
     worker.abort();
@@ -479,8 +487,7 @@ async fn restart() -> Result<(), Failure> {
         "{BLOBS} blobs of 1 MiB, {RECORDS} records of 20 columns; all in the page cache; killed each time"
     );
     for _ in 0..5 {
-        let start = Instant::now();
-        let address = free_address()?;
+        let (address, start) = (free_address()?, Instant::now());
         let node = start_db(address, directory.path(), &[])?;
         wait_for(address, "/readyz").await?;
         println!("ready after {}; {:.1} MiB", millis(start.elapsed()), rss(&node.id()));

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use dml::core::node::Request;
+use dml::core::{Body, node::Request};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -26,6 +27,12 @@ impl Connection {
         let bytes = self.send("POST", "/v1/ask", &serde_json::to_vec(request)?).await?;
         let text = || String::from_utf8_lossy(&bytes).into_owned();
         serde_json::from_slice(&bytes).map_err(|error| format!("{error}: {}", text()).into())
+    }
+
+    /// Creates something, durably.
+    pub(crate) async fn create(&mut self, body: Body) -> Result<(), Failure> {
+        let answer: Value = self.ask(&Request::Create { body, name: None }).await?;
+        if answer["created"].is_object() { Ok(()) } else { Err(answer.to_string().into()) }
     }
 
     /// Sends JSON and gives the body of the answer; an error unless the answer is one of success.

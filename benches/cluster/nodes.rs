@@ -69,8 +69,8 @@ impl Cluster {
                 &format!("m{n}"),
                 "--initial-cluster",
                 &members.join(","),
-                "--log-level",
-                "error",
+                "--logger=zap",
+                "--log-level=fatal",
             ]);
             etcd.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
             etcd.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
