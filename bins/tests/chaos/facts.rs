@@ -115,6 +115,7 @@ pub(crate) fn copies(db: SocketAddr, id: Digest) -> Result<usize, String> {
 }
 
 /// Waits until each of these has so many copies, as a db node knows it; what has them once is not asked for again.
+#[track_caller]
 pub(crate) fn until_copied(
     limit: Duration,
     db: SocketAddr,
