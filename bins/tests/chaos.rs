@@ -60,14 +60,15 @@ fn say(words: &str) {
 /// One cluster at a time: two would measure each other.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A cluster whose nodes know each other; none where that cannot be.
-fn cluster(test: &str) -> Option<(Cluster, MutexGuard<'static, ()>)> {
+/// A cluster whose nodes know each other; none where that cannot be. The turn is over when the cluster is gone: what was
+/// bound last is dropped first.
+fn cluster(test: &str) -> Option<(MutexGuard<'static, ()>, Cluster)> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match Cluster::start() {
         Ok(cluster) => {
             let met = until(seconds(15), "the db nodes meet", || know_each_other(&cluster.dbs()));
             say(&format!("{test}: the nodes know each other {met:.1?} after they answer"));
-            Some((cluster, turn))
+            Some((turn, cluster))
         }
         Err(why) => {
             assert!(
@@ -149,7 +150,7 @@ fn spread(mut times: Vec<Duration>) -> String {
 #[test]
 fn any_two_db_nodes_are_killed_again_and_again() {
     let test = "two killed";
-    let Some((mut cluster, _turn)) = cluster(test) else { return };
+    let Some((_turn, mut cluster)) = cluster(test) else { return };
     let (directory, workers) = (cluster.path(""), cluster.workers());
     let acknowledged = Acknowledged::default();
     let uploads = User::uploads(workers.clone(), 1, acknowledged.clone());
@@ -213,7 +214,7 @@ fn any_two_db_nodes_are_killed_again_and_again() {
 #[test]
 fn a_worker_is_killed_while_it_computes() {
     let test = "worker killed";
-    let Some((mut cluster, _turn)) = cluster(test) else { return };
+    let Some((_turn, mut cluster)) = cluster(test) else { return };
     let (directory, workers) = (cluster.path(""), cluster.workers());
     let expected = LONG.undisturbed(&directory, 0);
     let mut moves = vec![];
@@ -265,7 +266,7 @@ fn name_of(cluster: &Cluster, worker: SocketAddr) -> String {
 #[test]
 fn both_sides_of_a_partition_go_on_and_unite() {
     let test = "partition";
-    let Some((cluster, _turn)) = cluster(test) else { return };
+    let Some((_turn, cluster)) = cluster(test) else { return };
     let (directory, workers) = (cluster.path(""), cluster.workers());
     // Two db nodes with a worker, three with two.
     let (small, large) = ([0, 1, DBS], [2, 3, 4, DBS + 1, DBS + 2]);
@@ -338,7 +339,7 @@ type Attack = (&'static str, fn(&mut Cluster));
 #[test]
 fn one_way_cuts_loss_and_standstill_leave_no_error() {
     let test = "weak network";
-    let Some((mut cluster, _turn)) = cluster(test) else { return };
+    let Some((_turn, mut cluster)) = cluster(test) else { return };
     let (directory, workers) = (cluster.path(""), cluster.workers());
     let acknowledged = Acknowledged::default();
     let attacks: [Attack; 4] = [
@@ -398,7 +399,7 @@ fn one_way_cuts_loss_and_standstill_leave_no_error() {
 #[test]
 fn a_db_node_with_a_new_disk_gets_copies_again() {
     let test = "new disk";
-    let Some((mut cluster, _turn)) = cluster(test) else { return };
+    let Some((_turn, mut cluster)) = cluster(test) else { return };
     let workers = cluster.workers();
     let acknowledged = Acknowledged::default();
     let uploads = User::uploads(workers.clone(), 1, acknowledged.clone());
