@@ -12,4 +12,4 @@ export ETCD
 "$ETCD" --version | head -1
 [ $# -gt 0 ] || set -- writes failover
 cargo build --release -p dml-bins
-cargo bench --bench cluster -- "$@"
+cargo bench -p dml --bench cluster -- "$@"
