@@ -108,8 +108,11 @@ impl OwnRow {
     /// At most `limit` changes that come after `since`, the version to which they lead, and that from which they do:
     /// none if the reader has to start anew.
     pub fn since(&self, since: Option<Version>, limit: usize) -> (Option<Version>, Vec<Change>, Version) {
-        let known = since
-            .filter(|v| (v.generation == self.generation || planted::is(Bug::RowWithoutGeneration)) && v.change >= self.floor && v.change <= self.last);
+        let known = since.filter(|v| {
+            (v.generation == self.generation || planted::is(Bug::RowWithoutGeneration))
+                && v.change >= self.floor
+                && v.change <= self.last
+        });
         let from = known.map_or(0, |version| version.change);
         let page = self.changes.range(from + 1..).take(limit.max(1));
         let mut last = self.last;
@@ -206,9 +209,11 @@ impl Routing {
         version: Version,
     ) -> Applied {
         let ageless = |known: Version| Version { generation: version.generation, ..known };
-        let known = self.version(node).map(|known| if planted::is(Bug::RowWithoutGeneration) { ageless(known) } else { known });
-        let is_old_life = known.is_some_and(|known| known.generation > version.generation);
-        if is_old_life || (known >= Some(version) && since.is_some()) {
+        let known = self
+            .version(node)
+            .map(|known| if planted::is(Bug::RowWithoutGeneration) { ageless(known) } else { known });
+        // Also a row from its beginning may be late.
+        if known >= Some(version) {
             return Applied::Old;
         }
         let mut news = match since {

@@ -17,6 +17,8 @@ pub(super) struct Asks {
     next: Ticket,
     /// Requests of other nodes, which wait here.
     foreign: BTreeMap<Ticket, (NodeId, Ticket)>,
+    /// The same by the names that those nodes gave them.
+    by_asker: BTreeMap<(NodeId, Ticket), Ticket>,
     /// Requests that other nodes have been sent.
     sent: BTreeMap<Ticket, Ask>,
     gathers: BTreeMap<Ticket, Gather>,
@@ -32,6 +34,7 @@ impl Default for Asks {
         Self {
             next: OWN,
             foreign: BTreeMap::new(),
+            by_asker: BTreeMap::new(),
             sent: BTreeMap::new(),
             gathers: BTreeMap::new(),
             roots: BTreeMap::new(),
@@ -44,6 +47,9 @@ struct Ask {
     to: NodeId,
     request: Request,
     time_ms: u64,
+    /// When it is sent again, as it may have got lost, and how long after that once more.
+    again: Duration,
+    pause: Duration,
     until: Duration,
     why: Why,
 }
@@ -54,8 +60,8 @@ enum Why {
     Relay { ticket: Ticket, root: Digest, tried: Vec<NodeId> },
     /// A part of an answer.
     Part(Ticket),
-    /// Work for a claim.
-    Claim(Ticket),
+    /// Work for a claim, asked for after so many offers.
+    Claim { ticket: Ticket, offers: u64 },
     /// Nobody waits for it.
     Notice,
 }
@@ -76,6 +82,12 @@ pub(super) enum Then {
     /// Unless the thing is in use, it is deleted.
     Delete(Ticket, Digest),
 }
+
+/// How long after it was sent a request is sent again; then after twice that, and so on.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// How long a node may take to find work for a claim.
+const CLAIMED: Duration = Duration::from_secs(1);
 
 /// How many records' things are remembered.
 const MAX_ROOTS: usize = 4096;
@@ -167,7 +179,10 @@ impl Node {
             None if tried.is_empty() && matches!(request, Request::Create { .. }) => {
                 self.serve(ticket, request, time_ms);
             }
-            None if !tried.is_empty() => self.answer(ticket, Response::Refused(Refusal::NoAnswer)),
+            // A lease may be of a thing that is so new that its holders have not told of it yet.
+            None if !tried.is_empty() || matches!(request, Request::Report { .. }) && !self.is_alone() => {
+                self.answer(ticket, Response::Refused(Refusal::NoAnswer));
+            }
             None => {
                 let nodes: Vec<String> =
                     self.routing.holders(&root).iter().map(|(id, _)| id.to_string()).collect();
@@ -193,15 +208,24 @@ impl Node {
         } else {
             Duration::ZERO
         };
-        let until = self.now + self.settings.patience + wait;
+        // Work that was granted and got lost is leased in vain: such a request is not repeated but given up soon.
+        let (again, until) = match why {
+            Why::Claim { .. } => (Duration::MAX, self.now + CLAIMED),
+            Why::Relay { .. } | Why::Part(_) | Why::Notice => {
+                (self.now + AGAIN, self.now + self.settings.patience + wait)
+            }
+        };
         self.send(to, Message::Ask { ticket, request: request.clone().into(), time_ms });
-        self.asks.sent.insert(ticket, Ask { to, request, time_ms, until, why });
+        let ask = Ask { to, request, time_ms, again, pause: AGAIN, until, why };
+        self.asks.sent.insert(ticket, ask);
         ticket
     }
 
     /// Asks a node for work on behalf of a claim.
     pub(super) fn ask_for_work(&mut self, to: NodeId, claim: Claim, ticket: Ticket) {
-        self.ask(to, Request::Claim(Claim { wait_ms: 0, ..claim }), 0, Why::Claim(ticket));
+        let offers = self.peers.get(&to).map_or(0, |peer| peer.offers);
+        let claim = Request::Claim(Claim { wait_ms: 0, ..claim });
+        self.ask(to, claim, 0, Why::Claim { ticket, offers });
     }
 
     /// Asks every node, this one included, and goes on when all have answered or are given up.
@@ -289,9 +313,14 @@ impl Node {
 
     /// Another node asks this one.
     pub(super) fn asked(&mut self, from: NodeId, theirs: Ticket, request: Request, time_ms: u64) {
+        // What waits here already is not done twice.
+        if self.asks.by_asker.contains_key(&(from, theirs)) {
+            return;
+        }
         self.asks.next += 1;
         let ticket = self.asks.next;
         self.asks.foreign.insert(ticket, (from, theirs));
+        self.asks.by_asker.insert((from, theirs), ticket);
         if let Some(part) = self.part(&request) {
             return self.answer(ticket, part);
         }
@@ -322,11 +351,16 @@ impl Node {
 
     /// The other node does not wait for the answer any more.
     pub(super) fn withdrawn(&mut self, from: NodeId, theirs: Ticket) {
-        let ticket = self.asks.foreign.iter().find(|(_, asker)| **asker == (from, theirs)).map(|(t, _)| *t);
-        if let Some(ticket) = ticket {
-            self.asks.foreign.remove(&ticket);
+        if let Some(ticket) = self.asks.by_asker.get(&(from, theirs)).copied() {
+            self.forget_asker(ticket);
             self.gone(ticket);
         }
+    }
+
+    fn forget_asker(&mut self, ticket: Ticket) -> Option<(NodeId, Ticket)> {
+        let asker = self.asks.foreign.remove(&ticket)?;
+        self.asks.by_asker.remove(&asker);
+        Some(asker)
     }
 
     /// Whoever asked does not wait any more.
@@ -351,7 +385,7 @@ impl Node {
 
     /// Answers whoever asked: somebody at this node, or another node.
     pub(super) fn answer(&mut self, ticket: Ticket, response: Response) {
-        match self.asks.foreign.remove(&ticket) {
+        match self.forget_asker(ticket) {
             Some((node, theirs)) => self.send(node, Message::Answer { ticket: theirs, response }),
             None if ticket >= OWN => {}
             None => self.out.push(super::Effect::Reply(ticket, response)),
@@ -399,9 +433,9 @@ impl Node {
                 }
                 self.finish_gather(gather);
             }
-            Why::Claim(ticket) => {
+            Why::Claim { ticket, offers } => {
                 let work = if let Some(Response::Work(work)) = response { work } else { Vec::new() };
-                if let Some(unwanted) = self.work_came(to, ticket, work) {
+                if let Some(unwanted) = self.work_came(to, offers, ticket, work) {
                     self.hand_back(to, unwanted);
                 }
             }
@@ -414,14 +448,25 @@ impl Node {
         let lost = self.asks.sent.extract_if(.., |_, ask| ask.to == node);
         let lost: Vec<Ask> = lost.map(|(_, ask)| ask).collect();
         lost.into_iter().for_each(|ask| self.went(ask, None));
-        let foreign = self.asks.foreign.extract_if(.., |_, (asker, _)| *asker == node);
-        let foreign: Vec<Ticket> = foreign.map(|(ticket, _)| ticket).collect();
-        foreign.into_iter().for_each(|ticket| self.gone(ticket));
+        let asked_here = self.asks.foreign.iter().filter(|(_, (asker, _))| *asker == node);
+        for ticket in asked_here.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            self.forget_asker(ticket);
+            self.gone(ticket);
+        }
     }
 
-    /// Gives up what was not answered in time.
+    /// Sends again what may have got lost, and gives up what was not answered in time.
     pub(super) fn expire_asks(&mut self) {
         let now = self.now;
+        let mut again = Vec::new();
+        for (ticket, ask) in self.asks.sent.iter_mut().filter(|(_, ask)| ask.again <= now && ask.until > now)
+        {
+            ask.pause *= 2;
+            ask.again = now + ask.pause;
+            let (request, time_ms) = (ask.request.clone().into(), ask.time_ms);
+            again.push((ask.to, Message::Ask { ticket: *ticket, request, time_ms }));
+        }
+        again.into_iter().for_each(|(to, message)| self.send(to, message));
         let late: Vec<(Ticket, Ask)> = self.asks.sent.extract_if(.., |_, ask| ask.until <= now).collect();
         for (ticket, ask) in late {
             self.send(ask.to, Message::Withdraw { ticket });
@@ -430,15 +475,18 @@ impl Node {
     }
 
     pub(super) fn asks_deadline(&self) -> Option<Duration> {
-        self.asks.sent.values().map(|ask| ask.until).min()
+        self.asks.sent.values().map(|ask| ask.until.min(ask.again)).min()
     }
 
     /// Renews leases wherever they were granted.
     fn renew(&mut self, ticket: Ticket, worker: &str, leases: Vec<Lease>) {
         let mut by_node: BTreeMap<NodeId, Vec<Lease>> = BTreeMap::new();
         for lease in leases {
-            // Nobody knows of a lease on a thing that is nowhere; this node will say so.
-            by_node.entry(self.owner(&lease.root).unwrap_or(self.me.id)).or_default().push(lease);
+            // Of a thing that is nowhere this node cannot say that the lease is lost, unless it is the only one.
+            let owner = self.owner(&lease.root).or(self.is_alone().then_some(self.me.id));
+            if let Some(owner) = owner {
+                by_node.entry(owner).or_default().push(lease);
+            }
         }
         let mine = by_node.remove(&self.me.id).unwrap_or_default();
         let lost = self.renew_here(worker, mine);

@@ -4,6 +4,7 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::ToString,
     vec::Vec,
 };
 use core::time::Duration;
@@ -78,8 +79,8 @@ pub(super) struct Awaiting {
     ticket: Ticket,
     response: Response,
     root: Digest,
-    /// The change that must be in a copy; none if any copy will do, as nothing has changed.
-    change: Option<u64>,
+    /// The change that must be in a copy.
+    change: u64,
     /// The write that makes it durable here.
     write: u64,
     copies: BTreeSet<NodeId>,
@@ -140,11 +141,15 @@ impl Node {
         }
     }
 
-    /// The answer to a write waits until there are enough copies.
+    /// The answer to a write waits until there are enough copies. Where nothing has changed, the holders are sent the
+    /// root all the same, for only they know whether it is on their disks.
     pub(super) fn await_copies(&mut self, ticket: Ticket, response: Response, root: Digest) {
-        let changed = !self.journal.is_empty();
         let last = self.unwritten.keys().next_back().copied().unwrap_or(0);
-        let (change, write) = if changed { (Some(self.changes + 1), self.writes + 1) } else { (None, last) };
+        let (change, write) = match self.journal.is_empty() {
+            true => (self.changes, last),
+            false => (self.changes + 1, self.writes + 1),
+        };
+        self.tell_holders(root, None);
         let until = self.now + self.settings.copy_patience * TRIES;
         let copies = BTreeSet::new();
         self.awaiting.push(Awaiting { ticket, response, root, change, write, copies, until });
@@ -242,7 +247,12 @@ impl Node {
         }
     }
 
+    /// A node is not there any more: nothing goes there, and what it has acknowledged does not count, for it may come
+    /// back without its disk.
     pub(super) fn unplan(&mut self, id: NodeId) {
+        for waiting in &mut self.awaiting {
+            waiting.copies.remove(&id);
+        }
         self.planned.retain(|_, planned| {
             planned.remove(&id);
             !planned.is_empty()
@@ -337,6 +347,7 @@ impl Node {
         }
         if life > mine {
             if !records.iter().any(|(id, record)| *id == root && record.life == life) {
+                self.send(from, Message::Want { roots: alloc::vec![root] });
                 return false;
             }
             self.drop_children(root);
@@ -421,9 +432,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&at) else { return };
         let Some(batch) = peer.outbox.sent.remove(&batch) else { return };
         for awaiting in &mut self.awaiting {
-            if awaiting.change.is_none_or(|change| change <= batch.change)
-                && batch.roots.contains_key(&awaiting.root)
-            {
+            if awaiting.change <= batch.change && batch.roots.contains_key(&awaiting.root) {
                 awaiting.copies.insert(at);
             }
         }
@@ -439,9 +448,9 @@ impl Node {
                 peer.outbox.avoided_until = now + patience;
                 for (root, ids) in batch.roots {
                     match ids {
-                        Some(ids) => {
-                            let changes = peer.outbox.changes.entry(root).or_default();
-                            changes.extend(ids.into_iter().map(|id| (id, None)));
+                        // Who did not take a part may lack the thing.
+                        Some(_) => {
+                            peer.outbox.whole.insert(root);
                         }
                         None if self.routing.held(*id, &root).is_some() => {
                             peer.outbox.whole.insert(root);
@@ -465,11 +474,16 @@ impl Node {
         let awaiting = core::mem::take(&mut self.awaiting);
         for waiting in awaiting {
             let here = planted::is(Bug::AcknowledgesEarly) || !self.unwritten.contains_key(&waiting.write);
-            let copies = usize::from(here) + self.copies_elsewhere(&waiting);
+            let copies = usize::from(here) + waiting.copies.len();
             if here && copies >= wanted {
                 let mut response = waiting.response;
-                if let Response::Created { replicas, .. } = &mut response {
+                if let Response::Created { replicas, id, .. } = &mut response {
                     *replicas = copies as u32;
+                    // Somebody has deleted it meanwhile.
+                    if self.catalogue.body(id).is_none() {
+                        let text = id.to_string();
+                        response = Response::Refused(Refusal::NotFound { what: "record".into(), text });
+                    }
                 }
                 self.answer(waiting.ticket, response);
             } else if here && waiting.until <= self.now {
@@ -477,16 +491,6 @@ impl Node {
                 self.answer(waiting.ticket, Response::Refused(refusal));
             } else {
                 self.awaiting.push(waiting);
-            }
-        }
-    }
-
-    fn copies_elsewhere(&self, waiting: &Awaiting) -> usize {
-        match waiting.change {
-            Some(_) => waiting.copies.len(),
-            None => {
-                let holders = self.active_holders(&waiting.root).into_iter().filter(|id| *id != self.me.id);
-                holders.chain(waiting.copies.iter().copied()).collect::<BTreeSet<_>>().len()
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     consistency::Summary,
     id::{self, Digest},
     lease::Lease,
-    member::NodeId,
+    member::{Member, NodeId},
     record::{Body, Record},
     routing::{Change, Version},
 };
@@ -26,8 +26,10 @@ pub struct Letter {
     pub from: NodeId,
     /// In which of its lives.
     pub generation: u32,
-    /// The life of the receiver that it is meant for.
-    pub to: u32,
+    /// Whom it is meant for: another may be at the same address by now.
+    pub to: NodeId,
+    /// In which of its lives.
+    pub life: u32,
     /// All copies that the sender numbered lower are settled: what still arrives of them is not heard.
     pub floor: u64,
     /// What is said.
@@ -46,7 +48,7 @@ impl Letter {
             }
             Message::Answer { .. } | Message::Withdraw { .. } | Message::Offer(_) => Vec::new(),
             Message::Row { .. } | Message::RowWanted { .. } | Message::Copied { .. } => Vec::new(),
-            Message::Handover { .. } => Vec::new(),
+            Message::Handover { .. } | Message::Missing { .. } => Vec::new(),
             Message::Compare { .. } | Message::Differ { .. } | Message::Want { .. } => Vec::new(),
             Message::MayBury { .. } | Message::Buriable { .. } | Message::Bury { .. } => Vec::new(),
         }
@@ -112,14 +114,25 @@ pub enum Message {
         root: Digest,
         /// Who holds what.
         leases: Vec<(Lease, LeaseSeen)>,
+        /// How often it was passed on, as ownership had moved further.
+        hops: u8,
+    },
+    /// Nodes that were seen and are not there: what they hold may be older than what was deleted since.
+    Missing {
+        /// Which.
+        members: Vec<Member>,
     },
     /// The owner's summary of what it believes both hold.
     Compare {
+        /// Names the comparison in the answer.
+        number: u64,
         /// By the first byte of the ids.
         summary: Summary,
     },
     /// What a replica has in those parts where its summary differs from the owner's.
     Differ {
+        /// The comparison.
+        number: u64,
         /// The parts.
         parts: Vec<u8>,
         /// Root and digest of each family.

@@ -59,6 +59,8 @@ pub enum Effect {
     Reply(Ticket, Response),
     /// These blobs are not referred to by any record any more.
     Discard(Vec<Digest>),
+    /// Write down who the other db nodes are, for [`Node::remember`](super::Node::remember) in the next life.
+    Remember(Vec<Member>),
     /// Send a letter to another db node. It may get lost.
     Send {
         /// To whom.

@@ -13,6 +13,9 @@ pub(super) struct Handover {
     until: Duration,
 }
 
+/// How often leases are passed on.
+const MAX_HOPS: u8 = 3;
+
 impl Node {
     /// Takes a thing over, or lets go of it, as its holders have it.
     pub(super) fn check_owner(&mut self, root: Digest) {
@@ -61,7 +64,7 @@ impl Node {
             family.iter().flat_map(|id| self.leases_on(root, *id)).collect();
         family.into_iter().for_each(|id| self.close(id));
         if let Some(owner) = owner {
-            self.send(owner, Message::Handover { root, leases });
+            self.send(owner, Message::Handover { root, leases, hops: 0 });
         }
     }
 
@@ -74,8 +77,13 @@ impl Node {
     }
 
     /// Another node hands over what this one owns now.
-    pub(super) fn handed_over(&mut self, root: Digest, leases: Vec<(Lease, LeaseSeen)>) {
-        if self.owner(&root) != Some(self.me.id) {
+    pub(super) fn handed_over(&mut self, root: Digest, leases: Vec<(Lease, LeaseSeen)>, hops: u8) {
+        let owner = self.owner(&root);
+        if owner != Some(self.me.id) {
+            // It has moved on meanwhile.
+            if let Some(owner) = owner.filter(|_| hops < MAX_HOPS) {
+                self.send(owner, Message::Handover { root, leases, hops: hops + 1 });
+            }
             return;
         }
         if !self.owned.contains(&root) {

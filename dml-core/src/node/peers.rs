@@ -20,6 +20,8 @@ pub(super) struct Peer {
     told: Option<Version>,
     /// What it has to hand out, as far as is known.
     pub(super) offer: Offer,
+    /// How often it said so.
+    pub(super) offers: u64,
     /// What it was told of this node's.
     pub(super) offered: Offer,
     /// How much was taken of what it offered: see `work.rs`.
@@ -27,8 +29,8 @@ pub(super) struct Peer {
     pub(super) outbox: Outbox,
     /// Copies of it that are numbered lower are not heard any more.
     floor: u64,
-    /// The change after which it was compared with last.
-    pub(super) compared: u64,
+    /// The change after which it was compared with last, until it answers.
+    pub(super) compared: Option<u64>,
     /// The change after which nothing was found to differ, and when that was.
     pub(super) agreed: Option<(u64, Duration)>,
 }
@@ -40,11 +42,12 @@ impl Peer {
             active: false,
             told: None,
             offer: Offer::default(),
+            offers: 0,
             offered: Offer::default(),
             turn: 0,
             outbox: Outbox::default(),
             floor: 0,
-            compared: 0,
+            compared: None,
             agreed: None,
         }
     }
@@ -107,7 +110,8 @@ impl Node {
             v: VERSION,
             from: self.me.id,
             generation: self.me.generation,
-            to: peer.member.generation,
+            to,
+            life: peer.member.generation,
             floor: peer.outbox.floor(),
             message,
         };
@@ -119,7 +123,8 @@ impl Node {
         if member.id == self.me.id {
             return;
         }
-        let peer = self.peers.entry(member.id).or_insert_with(|| Peer::new(member));
+        self.note_members([member]);
+        let Some(peer) = self.peers.get(&member.id) else { return };
         if member.generation < peer.member.generation || (peer.active && peer.member == member) {
             return;
         }
@@ -131,7 +136,22 @@ impl Node {
         (peer.member, peer.active, peer.agreed) = (member, true, None);
         (peer.offer, peer.offered) = (Offer::default(), Offer::default());
         self.unchecked.extend(self.catalogue.roots());
+        let missing = self.peers.values().filter(|peer| !peer.active).map(|peer| peer.member);
+        let members: Vec<Member> = missing.collect();
+        if !members.is_empty() {
+            self.send(member.id, Message::Missing { members });
+        }
+        self.sweep_soon();
         self.compare_with(member.id);
+    }
+
+    /// Takes note of members; those that are new are written down.
+    fn note_members(&mut self, members: impl IntoIterator<Item = Member>) {
+        let known = self.peers.len();
+        self.remember(members);
+        if self.peers.len() > known {
+            self.out.push(Effect::Remember(self.peers.values().map(|peer| peer.member).collect()));
+        }
     }
 
     /// A node is not there any more.
@@ -161,10 +181,10 @@ impl Node {
 
     /// Reads a letter, unless it is of another life of its sender or for another life of this node.
     pub(super) fn read(&mut self, letter: Letter) {
-        let Letter { v, from, generation, to, floor, message } = letter;
+        let Letter { v, from, generation, to, life, floor, message } = letter;
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let other_life = generation != peer.member.generation || to != self.me.generation;
-        if v != VERSION || other_life && !planted::is(Bug::HearsEarlierLives) {
+        let other_life = generation != peer.member.generation || life != self.me.generation;
+        if v != VERSION || to != self.me.id || other_life && !planted::is(Bug::HearsEarlierLives) {
             return;
         }
         peer.floor = peer.floor.max(floor);
@@ -181,12 +201,13 @@ impl Node {
                 }
                 self.tell_row_to(from);
             }
-            Message::Handover { root, leases } => self.handed_over(root, leases),
+            Message::Handover { root, leases, hops } => self.handed_over(root, leases, hops),
             Message::Copy { batch, families } if batch >= floor => self.take_copies(from, batch, families),
             Message::Copy { .. } => {}
             Message::Copied { batch } => self.copied(from, batch),
-            Message::Compare { summary } => self.compare(from, &summary),
-            Message::Differ { parts, held } => self.differ(from, &parts, &held),
+            Message::Missing { members } => self.note_members(members),
+            Message::Compare { number, summary } => self.compare(from, number, &summary),
+            Message::Differ { number, parts, held } => self.differ(from, number, &parts, &held),
             Message::Want { roots } => self.copy_whole(from, roots),
             Message::MayBury { dead } => self.may_bury(from, dead),
             Message::Buriable { dead } => self.buriable(from, dead),
@@ -244,6 +265,9 @@ impl Node {
     fn learn_row(&mut self, from: NodeId, version: Version, since: Option<Version>, changes: &[Change]) {
         match self.routing.apply(from, since, changes, version) {
             Applied::News(data) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.agreed = None;
+                }
                 for datum in data {
                     self.landed(from, &datum);
                     self.review(datum);

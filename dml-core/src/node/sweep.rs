@@ -23,8 +23,8 @@ pub(super) struct Sweep {
     last: Option<NodeId>,
     /// The digests of families, until they change.
     digests: BTreeMap<Digest, Digest>,
-    /// Since when the notes of deletions that this node owns are known, by thing.
-    dead: BTreeMap<Digest, Duration>,
+    /// Since when the notes of deletions that this node owns are known, by thing and life.
+    dead: BTreeMap<(Digest, u64), Duration>,
     /// What may be forgotten if all agree, and who does not yet.
     burial: Option<Burial>,
 }
@@ -50,13 +50,24 @@ impl Node {
         self.sweep.digests.remove(root);
     }
 
+    /// Another node has come: it is not long until the next comparison.
+    pub(super) fn sweep_soon(&mut self) {
+        self.sweep.next = Some(self.now + self.settings.sweep);
+    }
+
     pub(super) fn sweep_deadline(&self) -> Option<Duration> {
-        if self.is_alone() { None } else { Some(self.sweep.next.unwrap_or_default()) }
+        let has_cause = !self.is_alone() || self.catalogue.dead().next().is_some();
+        has_cause.then(|| self.sweep.next.unwrap_or_default())
     }
 
     /// Compares with the nodes whose turn it is.
     pub(super) fn sweep(&mut self) {
-        if self.sweep.next.is_some_and(|next| next > self.now) || self.is_alone() {
+        if self.sweep_deadline().is_none_or(|next| next > self.now) {
+            return;
+        }
+        self.bury_some();
+        if self.is_alone() {
+            self.sweep.next = Some(self.now + self.settings.sweep.max(self.settings.bury_after / 8));
             return;
         }
         self.sweep.next = Some(self.now + self.settings.sweep);
@@ -80,16 +91,15 @@ impl Node {
             }
         }
         self.unchecked.append(&mut self.lacking);
-        self.bury_some();
     }
 
     /// Sends the owner's summary of what it believes both hold.
     pub(super) fn compare_with(&mut self, id: NodeId) {
-        let summary = self.summary_with(id);
+        let (number, summary) = (self.changes, self.summary_with(id));
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.compared = self.changes;
+            peer.compared = Some(number);
         }
-        self.send(id, Message::Compare { summary });
+        self.send(id, Message::Compare { number, summary });
     }
 
     fn summary_with(&mut self, replica: NodeId) -> Summary {
@@ -116,22 +126,25 @@ impl Node {
     }
 
     /// The owner compares: says what differs here.
-    pub(super) fn compare(&mut self, owner: NodeId, theirs: &Summary) {
+    pub(super) fn compare(&mut self, owner: NodeId, number: u64, theirs: &Summary) {
         let shared = self.shared(owner, self.me.id);
         let digests: Vec<(Digest, Digest)> =
             shared.into_iter().map(|root| (root, self.digest(root))).collect();
         let mine = consistency::summary(digests.iter().copied());
         let parts = consistency::differing(&mine, theirs);
         let held = digests.into_iter().filter(|(root, _)| parts.contains(&consistency::part(root))).collect();
-        self.send(owner, Message::Differ { parts, held });
+        self.send(owner, Message::Differ { number, parts, held });
     }
 
     /// A replica says what differs there: it is sent what is here, and asked for what it has.
-    pub(super) fn differ(&mut self, replica: NodeId, parts: &[u8], held: &[(Digest, Digest)]) {
+    pub(super) fn differ(&mut self, replica: NodeId, number: u64, parts: &[u8], held: &[(Digest, Digest)]) {
+        // An answer to an earlier comparison says nothing of what is there now.
+        let Some(peer) = self.peers.get_mut(&replica) else { return };
+        if peer.compared.take_if(|compared| *compared == number).is_none() {
+            return;
+        }
         if parts.is_empty() {
-            if let Some(peer) = self.peers.get_mut(&replica) {
-                peer.agreed = Some((peer.compared, self.now));
-            }
+            peer.agreed = Some((number, self.now));
             return;
         }
         let theirs: BTreeMap<Digest, Digest> = held.iter().copied().collect();
@@ -159,11 +172,11 @@ impl Node {
         }
         self.sweep.burial = None;
         let dead: Vec<(Digest, u64)> = self.catalogue.dead().collect();
-        let roots: BTreeSet<Digest> = dead.iter().map(|(root, _)| *root).collect();
-        self.sweep.dead.retain(|root, _| roots.contains(root));
+        let all: BTreeSet<(Digest, u64)> = dead.iter().copied().collect();
+        self.sweep.dead.retain(|dead, _| all.contains(dead));
         let mut old = BTreeSet::new();
         for (root, life) in dead {
-            let since = *self.sweep.dead.entry(root).or_insert(self.now);
+            let since = *self.sweep.dead.entry((root, life)).or_insert(self.now);
             let is_old = since + self.settings.bury_after <= self.now;
             if is_old && old.len() < MAX_BURIED && self.owner(&root) == Some(self.me.id) {
                 old.insert((root, life));
@@ -172,10 +185,10 @@ impl Node {
         if old.is_empty() {
             return;
         }
-        if planted::is(Bug::BuriesUnasked) {
+        let missing: BTreeSet<NodeId> = self.active().into_iter().collect();
+        if missing.is_empty() || planted::is(Bug::BuriesUnasked) {
             return self.bury(old.into_iter().collect());
         }
-        let missing: BTreeSet<NodeId> = self.active().into_iter().collect();
         for id in &missing {
             self.send(*id, Message::MayBury { dead: old.iter().copied().collect() });
         }
@@ -195,6 +208,8 @@ impl Node {
 
     /// Which of these may be forgotten as far as this node knows.
     pub(super) fn may_bury(&mut self, from: NodeId, dead: Vec<(Digest, u64)>) {
+        // The owner may not know of a node that is away.
+        let dead = if self.is_complete() { dead } else { Vec::new() };
         let is_dead = |(root, life): &(Digest, u64)| {
             let record = self.catalogue.get(root);
             let gone = record.is_none_or(|record| record.body.is_none() && record.life == *life);
@@ -227,6 +242,7 @@ impl Node {
     pub(super) fn bury(&mut self, dead: Vec<(Digest, u64)>) {
         for (root, life) in dead {
             let is_dead = |record: &crate::record::Record| record.body.is_none() && record.life == life;
+            self.sweep.dead.remove(&(root, life));
             if self.catalogue.get(&root).is_some_and(is_dead) {
                 self.catalogue.remove(root);
                 self.owned.remove(&root);

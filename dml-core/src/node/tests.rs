@@ -67,7 +67,7 @@ impl Bench {
         effects.extend(self.written());
         let answer = |effect| match effect {
             Effect::Reply(ticket, response) => Some((ticket, response)),
-            Effect::Persist { .. } | Effect::Discard(_) | Effect::Send { .. } => None,
+            Effect::Persist { .. } | Effect::Discard(_) | Effect::Send { .. } | Effect::Remember(_) => None,
         };
         effects.into_iter().filter_map(answer).collect()
     }

@@ -87,6 +87,7 @@ impl Node {
                 peer.turn = peer.turn.max(least);
             }
             peer.offer = offer;
+            peer.offers += 1;
         }
     }
 
@@ -121,13 +122,14 @@ impl Node {
     pub(super) fn work_came(
         &mut self,
         from: NodeId,
+        offers: u64,
         ticket: Ticket,
         work: Vec<Assignment>,
     ) -> Option<Vec<Assignment>> {
-        let peer = self.peers.get_mut(&from);
-        if let Some(peer) = peer {
+        if let Some(peer) = self.peers.get_mut(&from) {
             peer.turn += work.len() as u64 * STRIDE / u64::from(peer.offer.jobs.max(1));
-            if work.is_empty() {
+            // An offer that came meanwhile may be newer than this answer.
+            if work.is_empty() && peer.offers == offers {
                 peer.offer = Offer::default();
             }
         }
@@ -231,8 +233,9 @@ impl Node {
     }
 
     fn advance(&mut self, id: Digest, news: Progress) {
-        let Some(job) = self.catalogue.job(&id) else { return };
-        let delta = Record::new(Body::Job(Job { progress: news, ..Job::new(job.spec.clone()) }));
+        let (Some(job), Some(record)) = (self.catalogue.job(&id), self.catalogue.get(&id)) else { return };
+        let body = Body::Job(Job { progress: news, ..Job::new(job.spec.clone()) });
+        let delta = Record { life: record.life, ..Record::new(body) };
         match self.merge_record(id, delta.clone()) {
             Learned::Nothing => {}
             Learned::Units => {

@@ -73,7 +73,7 @@ impl World<'_> {
         let sender = self.ids.get(&letter.from).map(|from| self.hosts[*from].me);
         let earlier =
             sender.is_some_and(|sender| sender.id != letter.from || sender.generation != letter.generation);
-        if earlier || letter.to != me.generation {
+        if earlier || letter.life != me.generation {
             self.reach(Sometimes::LetterOfEarlierLife);
         }
         if matches!(letter.message, Message::Answer { .. }) {

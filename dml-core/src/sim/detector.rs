@@ -106,7 +106,6 @@ impl World<'_> {
         self.ledger.view_changes(self.now, before);
         let event = if there {
             self.hosts[host].view.insert(member.id, member);
-            self.hosts[host].known.insert(member.id, member);
             Event::Active(member)
         } else {
             self.hosts[host].view.remove(&member.id);

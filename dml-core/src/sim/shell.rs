@@ -286,6 +286,9 @@ impl World<'_> {
                 self.hosts[host].disk.discard(now, &blobs);
             }
             Effect::Send { to, letter } => self.send(host, to, letter),
+            Effect::Remember(members) => {
+                self.hosts[host].known = members.into_iter().map(|member| (member.id, member)).collect();
+            }
         }
     }
 

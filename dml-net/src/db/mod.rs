@@ -131,7 +131,7 @@ impl Db {
         let blobs = Blobs::new(store.clone(), post);
         let db = Self { shell: Arc::new(Shell { me, id: id.to_string(), blobs, inbox, membership, end }) };
         if let Some(changes) = changes {
-            tokio::spawn(follow(Arc::downgrade(&db.shell), changes, store));
+            tokio::spawn(follow(Arc::downgrade(&db.shell), changes));
         }
         tokio::spawn(probe::run(Arc::downgrade(&db.shell)));
         Ok(db)
@@ -214,28 +214,11 @@ fn join(
     Ok((membership, post, changes))
 }
 
-/// Tells the brain who is there, and remembers who was.
-async fn follow(
-    shell: std::sync::Weak<Shell>,
-    mut changes: mpsc::UnboundedReceiver<Change>,
-    store: Arc<dyn Store>,
-) {
+/// Tells the brain who is there.
+async fn follow(shell: std::sync::Weak<Shell>, mut changes: mpsc::UnboundedReceiver<Change>) {
     while let Some(change) = changes.recv().await {
         let Some(shell) = shell.upgrade() else { return };
-        let joined = match &change {
-            Change::Active(member) => Some(*member),
-            Change::Inactive { .. } => None,
-        };
         shell.inbox.tell(change).await;
-        let Some(joined) = joined else { continue };
-        let known = shell.membership.iter().flat_map(Membership::nodes).map(|seen| seen.member);
-        let members: Vec<Member> = known.filter(|member| member.id != joined.id).chain([joined]).collect();
-        let bytes = serde_json::to_vec(&members).expect("members have no maps");
-        let store = store.clone();
-        let kept = tokio::task::spawn_blocking(move || store.set_setting(MEMBERS, &bytes)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "who is in the cluster could not be written down");
-        }
     }
 }
 

@@ -4,14 +4,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dml_core::{
-    Digest, Node, Record,
+    Digest, Member, Node, Record,
     node::{Effect, Event, Letter, Outcome, Request, Response, Ticket},
 };
 use dml_store::{Store, StoreError};
@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{DbError, post::Post};
+use super::{DbError, MEMBERS, post::Post};
 use crate::membership::Change;
 
 /// How many requests may wait to be looked at; beyond that, askers wait.
@@ -110,6 +110,7 @@ pub(super) fn spawn(
         start: Instant::now(),
         asked: HashMap::new(),
         gathered: Vec::new(),
+        members: Arc::default(),
         writing: None,
     };
     tokio::spawn(async move {
@@ -129,10 +130,15 @@ struct Loop {
     start: Instant,
     asked: HashMap<Ticket, oneshot::Sender<Response>>,
     /// Writes that wait for the one on its way.
-    gathered: Vec<(u64, Vec<(Digest, Option<Record>)>)>,
+    gathered: Vec<(u64, Changes)>,
+    /// Who the other db nodes are, as it is to be written down.
+    members: Arc<Mutex<Vec<Member>>>,
     /// The write on its way, and the numbers of those that it makes durable.
     writing: Option<(Vec<u64>, Write)>,
 }
+
+/// Records to be written, and none where one is to go.
+type Changes = Vec<(Digest, Option<Record>)>;
 
 /// A write that is being made durable.
 type Write = JoinHandle<Result<(), StoreError>>;
@@ -212,6 +218,7 @@ impl Loop {
                 Effect::Persist { write, records } => self.gathered.push((write, records)),
                 Effect::Reply(ticket, response) => self.reply(ticket, response),
                 Effect::Discard(blobs) => self.discard(blobs),
+                Effect::Remember(members) => self.remember(members),
                 Effect::Send { to, letter } => {
                     if let Some(post) = &self.post {
                         post.send(to, letter);
@@ -256,6 +263,20 @@ impl Loop {
         let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
         let write = tokio::spawn(commit(store, Arc::new(batch)));
         self.writing = Some((writes, write));
+    }
+
+    /// Writes down who the other db nodes are. A failure is no more than a longer way to them after the next start.
+    fn remember(&self, members: Vec<Member>) {
+        let (store, latest) = (self.store.clone(), self.members.clone());
+        *latest.lock().expect("nobody panics while holding it") = members;
+        tokio::task::spawn_blocking(move || {
+            // Who comes second writes the same or what is newer.
+            let members = latest.lock().expect("nobody panics while holding it");
+            let bytes = serde_json::to_vec(&*members).expect("members have no maps");
+            if let Err(error) = store.set_setting(MEMBERS, &bytes) {
+                tracing::warn!(%error, "who is in the cluster could not be written down");
+            }
+        });
     }
 
     /// Removes blobs that nothing refers to. A failure leaves garbage, which the sweep at the next start finds.

@@ -68,7 +68,7 @@ impl Net {
                         self.replies.insert(ticket, response);
                     }
                     Effect::Send { to, letter } => self.letters.push_back((to, letter)),
-                    Effect::Discard(_) => {}
+                    Effect::Discard(_) | Effect::Remember(_) => {}
                 }
             }
         }

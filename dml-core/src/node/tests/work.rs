@@ -168,7 +168,11 @@ fn a_piece_handed_back_rests_for_its_pause_but_not_for_ever() {
         }
         let work = effects.iter().find_map(|effect| match effect {
             Effect::Reply(to, Response::Work(work)) if *to == ticket => work.first(),
-            Effect::Persist { .. } | Effect::Reply(..) | Effect::Discard(_) | Effect::Send { .. } => None,
+            Effect::Persist { .. }
+            | Effect::Reply(..)
+            | Effect::Discard(_)
+            | Effect::Send { .. }
+            | Effect::Remember(_) => None,
         });
         let next = work.expect("it is free again").lease;
         bench.send(report(next, Outcome::Released { pause_ms: 0 }));
