@@ -319,12 +319,12 @@ impl Node {
 
     /// Copies have arrived; they are acknowledged when they are durable.
     pub(super) fn take_copies(&mut self, from: NodeId, batch: u64, families: Vec<Family>) {
-        let mut all = true;
+        let mut refused = Vec::new();
         for family in families {
-            all &= self.take_copy(from, family);
-        }
-        if !all {
-            return;
+            let root = family.root;
+            if !self.take_copy(from, family) {
+                refused.push(root);
+            }
         }
         // What was known already may still be on its way to the disk.
         let last = if self.journal.is_empty() {
@@ -333,17 +333,18 @@ impl Node {
             Some(self.writes + 1)
         };
         match last {
-            Some(write) => self.unwritten.entry(write).or_default().copied.push((from, batch)),
-            None => self.send(from, Message::Copied { batch }),
+            Some(write) => self.unwritten.entry(write).or_default().copied.push((from, batch, refused)),
+            None => self.send(from, Message::Copied { batch, refused }),
         }
     }
 
-    /// Merges a copy; false if it means nothing without what is missing here.
+    /// Merges a copy; false if there is something newer, or it means nothing without what is missing here.
     fn take_copy(&mut self, from: NodeId, family: Family) -> bool {
         let Family { root, life, records } = family;
         let mine = self.catalogue.get(&root).map_or(0, |record| record.life);
         if life < mine && !planted::is(Bug::TombstoneGivesWay) {
-            return true;
+            self.copy_whole(from, [root]);
+            return false;
         }
         if life > mine {
             if !records.iter().any(|(id, record)| *id == root && record.life == life) {
@@ -428,11 +429,12 @@ impl Node {
     }
 
     /// Copies are durable at a node.
-    pub(super) fn copied(&mut self, at: NodeId, batch: u64) {
+    pub(super) fn copied(&mut self, at: NodeId, batch: u64, refused: &[Digest]) {
         let Some(peer) = self.peers.get_mut(&at) else { return };
         let Some(batch) = peer.outbox.sent.remove(&batch) else { return };
         for awaiting in &mut self.awaiting {
-            if awaiting.change <= batch.change && batch.roots.contains_key(&awaiting.root) {
+            let is_in = batch.roots.contains_key(&awaiting.root) && !refused.contains(&awaiting.root);
+            if awaiting.change <= batch.change && is_in {
                 awaiting.copies.insert(at);
             }
         }

@@ -107,6 +107,8 @@ pub enum Message {
     Copied {
         /// Which.
         batch: u64,
+        /// All but these: something newer is here, or what they belong to is not.
+        refused: Vec<Digest>,
     },
     /// The sender does not own this any more and the receiver does: these are the leases on it.
     Handover {

@@ -129,7 +129,7 @@ struct Unwritten {
     /// What this node holds then.
     held: BTreeMap<Digest, Held>,
     /// The copies that are durable then, and whose they are.
-    copied: Vec<(NodeId, u64)>,
+    copied: Vec<(NodeId, u64, Vec<Digest>)>,
 }
 
 /// When blobs go, by blob and by time.
@@ -329,8 +329,8 @@ impl Node {
             for (ticket, response) in written.answers {
                 self.answer(ticket, response);
             }
-            for (node, batch) in written.copied {
-                self.send(node, Message::Copied { batch });
+            for (node, batch, refused) in written.copied {
+                self.send(node, Message::Copied { batch, refused });
             }
             for blob in written.unreferred {
                 self.doomed.insert(blob, self.now + self.settings.blob_grace);

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     floor: u64,
     /// The change after which it was compared with last, until it answers.
     pub(super) compared: Option<u64>,
+    /// When it was compared with last.
+    pub(super) compared_at: Duration,
     /// The change after which nothing was found to differ, and when that was.
     pub(super) agreed: Option<(u64, Duration)>,
 }
@@ -48,6 +50,7 @@ impl Peer {
             outbox: Outbox::default(),
             floor: 0,
             compared: None,
+            compared_at: Duration::ZERO,
             agreed: None,
         }
     }
@@ -135,6 +138,7 @@ impl Node {
         let peer = self.peers.get_mut(&member.id).expect("it was just there");
         (peer.member, peer.active, peer.agreed) = (member, true, None);
         (peer.offer, peer.offered) = (Offer::default(), Offer::default());
+        self.doubt();
         self.unchecked.extend(self.catalogue.roots());
         let missing = self.peers.values().filter(|peer| !peer.active).map(|peer| peer.member);
         let members: Vec<Member> = missing.collect();
@@ -158,6 +162,7 @@ impl Node {
     pub(super) fn parted(&mut self, id: NodeId) {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.active) else { return };
         peer.active = false;
+        self.doubt();
         self.lost_contact(id);
         // Nobody hands over what a dead node owned.
         let orphans = self.catalogue.roots().filter(|root| self.routing.held(id, root).is_some());
@@ -204,7 +209,7 @@ impl Node {
             Message::Handover { root, leases, hops } => self.handed_over(root, leases, hops),
             Message::Copy { batch, families } if batch >= floor => self.take_copies(from, batch, families),
             Message::Copy { .. } => {}
-            Message::Copied { batch } => self.copied(from, batch),
+            Message::Copied { batch, refused } => self.copied(from, batch, &refused),
             Message::Missing { members } => self.note_members(members),
             Message::Compare { number, summary } => self.compare(from, number, &summary),
             Message::Differ { number, parts, held } => self.differ(from, number, &parts, &held),
@@ -265,9 +270,7 @@ impl Node {
     fn learn_row(&mut self, from: NodeId, version: Version, since: Option<Version>, changes: &[Change]) {
         match self.routing.apply(from, since, changes, version) {
             Applied::News(data) => {
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.agreed = None;
-                }
+                self.doubt();
                 for datum in data {
                     self.landed(from, &datum);
                     self.review(datum);

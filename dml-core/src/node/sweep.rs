@@ -83,21 +83,30 @@ impl Node {
                 // The offer may have got lost: it is made again.
                 peer.offered = Offer::default();
             }
-            let now = self.now;
-            let agreed = self.peers.get(&id).and_then(|peer| peer.agreed);
-            let is_fresh = |at: Duration| at + self.settings.sweep * TRUSTED > now;
-            if !agreed.is_some_and(|(change, at)| change == self.changes && is_fresh(at)) {
+            if self.is_comparison_due(id) {
                 self.compare_with(id);
             }
         }
         self.unchecked.append(&mut self.lacking);
     }
 
+    fn is_comparison_due(&self, id: NodeId) -> bool {
+        let Some(peer) = self.peers.get(&id) else { return false };
+        let is_fresh = |at: Duration| at + self.settings.sweep * TRUSTED > self.now;
+        let is_agreed = peer.agreed.is_some_and(|(change, at)| change == self.changes && is_fresh(at));
+        !is_agreed && peer.compared_at + self.settings.sweep * ROUNDS as u32 <= self.now
+    }
+
+    /// Who owns or holds what has changed: what was found equal need not be all that is to be compared now.
+    pub(super) fn doubt(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.agreed = None);
+    }
+
     /// Sends the owner's summary of what it believes both hold.
     pub(super) fn compare_with(&mut self, id: NodeId) {
         let (number, summary) = (self.changes, self.summary_with(id));
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.compared = Some(number);
+            (peer.compared, peer.compared_at) = (Some(number), self.now);
         }
         self.send(id, Message::Compare { number, summary });
     }

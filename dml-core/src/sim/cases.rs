@@ -61,7 +61,7 @@ impl World<'_> {
             }
             self.copies.insert((from, *batch), (to, families.iter().map(|family| family.root).collect()));
         }
-        if let Message::Copied { batch } = &letter.message {
+        if let Message::Copied { batch, .. } = &letter.message {
             let to = self.hosts[at].me.id;
             self.copies.remove(&(to, *batch));
         }
