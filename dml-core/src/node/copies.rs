@@ -79,6 +79,8 @@ pub(super) struct Awaiting {
     ticket: Ticket,
     response: Response,
     root: Digest,
+    /// In which of its lives.
+    life: u64,
     /// The change that must be in a copy.
     change: u64,
     /// The write that makes it durable here.
@@ -144,15 +146,22 @@ impl Node {
     /// The answer to a write waits until there are enough copies. Where nothing has changed, the holders are sent the
     /// root all the same, for only they know whether it is on their disks.
     pub(super) fn await_copies(&mut self, ticket: Ticket, response: Response, root: Digest) {
+        let until = self.now + self.settings.copy_patience * TRIES;
+        let (life, copies) = (0, BTreeSet::new());
+        let waiting = Awaiting { ticket, response, root, life, change: 0, write: 0, copies, until };
+        let waiting = self.ask_for_copies(waiting);
+        self.awaiting.push(waiting);
+    }
+
+    fn ask_for_copies(&mut self, waiting: Awaiting) -> Awaiting {
         let last = self.unwritten.keys().next_back().copied().unwrap_or(0);
         let (change, write) = match self.journal.is_empty() {
             true => (self.changes, last),
             false => (self.changes + 1, self.writes + 1),
         };
-        self.tell_holders(root, None);
-        let until = self.now + self.settings.copy_patience * TRIES;
-        let copies = BTreeSet::new();
-        self.awaiting.push(Awaiting { ticket, response, root, change, write, copies, until });
+        let life = self.catalogue.get(&waiting.root).map_or(0, |record| record.life);
+        self.tell_holders(waiting.root, None);
+        Awaiting { life, change, write, copies: BTreeSet::new(), ..waiting }
     }
 
     /// Puts what has changed into the outboxes of the other holders.
@@ -475,17 +484,18 @@ impl Node {
         let wanted = replication::wanted_copies(factor, active);
         let awaiting = core::mem::take(&mut self.awaiting);
         for waiting in awaiting {
+            let is_created = matches!(waiting.response, Response::Created { .. });
+            let record = self.catalogue.get(&waiting.root);
+            if is_created && record.is_none_or(|record| record.life != waiting.life) {
+                self.acknowledge_anew(waiting);
+                continue;
+            }
             let here = planted::is(Bug::AcknowledgesEarly) || !self.unwritten.contains_key(&waiting.write);
             let copies = usize::from(here) + waiting.copies.len();
             if here && copies >= wanted {
                 let mut response = waiting.response;
-                if let Response::Created { replicas, id, .. } = &mut response {
+                if let Response::Created { replicas, .. } = &mut response {
                     *replicas = copies as u32;
-                    // Somebody has deleted it meanwhile.
-                    if self.catalogue.body(id).is_none() {
-                        let text = id.to_string();
-                        response = Response::Refused(Refusal::NotFound { what: "record".into(), text });
-                    }
                 }
                 self.answer(waiting.ticket, response);
             } else if here && waiting.until <= self.now {
@@ -494,6 +504,18 @@ impl Node {
             } else {
                 self.awaiting.push(waiting);
             }
+        }
+    }
+
+    /// What was created has been deleted meanwhile, and perhaps created again: other copies count now.
+    fn acknowledge_anew(&mut self, waiting: Awaiting) {
+        if self.catalogue.body(&waiting.root).is_some() {
+            let waiting = self.ask_for_copies(waiting);
+            self.spread(None);
+            self.awaiting.push(waiting);
+        } else {
+            let refusal = Refusal::NotFound { what: "record".into(), text: waiting.root.to_string() };
+            self.answer(waiting.ticket, Response::Refused(refusal));
         }
     }
 

@@ -78,6 +78,8 @@ impl Node {
 
     /// Another node hands over what this one owns now.
     pub(super) fn handed_over(&mut self, root: Digest, leases: Vec<(Lease, LeaseSeen)>, hops: u8) {
+        // Another node thought that it owned this: what it did may not be known here.
+        self.doubt();
         let owner = self.owner(&root);
         if owner != Some(self.me.id) {
             // It has moved on meanwhile.

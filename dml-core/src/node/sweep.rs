@@ -39,7 +39,7 @@ struct Burial {
 const ROUNDS: usize = 5;
 
 /// After so many intervals what was found equal is compared again, though nothing has changed here.
-const TRUSTED: u32 = 60;
+const TRUSTED: u32 = 12;
 
 /// How many deletions are forgotten at a time.
 const MAX_BURIED: usize = 1000;

@@ -45,7 +45,8 @@ impl World<'_> {
         let from = self.hosts[host].me.id;
         if let Message::Copy { batch, families, .. } = &letter.message {
             let (to, now) = (self.hosts[at].me.id, self.now);
-            self.last_copy = now;
+            self.last_copies.rotate_left(1);
+            *self.last_copies.last_mut().expect("it is not empty") = now;
             for family in families {
                 let open = self.copies.iter().filter(|((sender, _), _)| *sender == from);
                 let gone = |other| !self.hosts[host].view.contains_key(other);

@@ -278,7 +278,8 @@ impl World<'_> {
                 format!("{open} questions are open, and {claims} workers claim")
             });
         }
-        if self.last_copy + Duration::from_secs(30) > self.now {
+        // A letter that is very late may bring about a copy or two.
+        if self.last_copies[0] + Duration::from_secs(30) > self.now {
             self.breach(Invariant::Bounded, || "copies are sent, though nothing changes".into());
         }
         for host in 0..self.hosts.len() {

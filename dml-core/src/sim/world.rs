@@ -103,7 +103,7 @@ pub(super) struct World<'a> {
     /// What nobody makes again in the storm.
     pub(super) forsaken: Option<Digest>,
     /// When a copy was sent last.
-    pub(super) last_copy: Duration,
+    pub(super) last_copies: [Duration; 4],
     pub(super) stage: Stage,
     /// When the stage must be over.
     pub(super) until: Duration,
@@ -160,7 +160,7 @@ impl<'a> World<'a> {
             storm: true,
             patient: dice.once_in(3),
             forsaken: None,
-            last_copy: Duration::ZERO,
+            last_copies: [Duration::ZERO; 4],
             stage: Stage::Storm,
             until: Duration::MAX,
             copies: BTreeMap::new(),
