@@ -92,7 +92,7 @@ async fn put_blob(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let digest = parse(&digest)?;
-    db.shell.blobs.blocking(move |store| store.put_blob(digest, &body)).await.map_err(stored)?;
+    db.shell.blobs.put(digest, body).await.map_err(stored)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -112,7 +112,7 @@ async fn blob(
 ) -> Result<HttpResponse, Problem> {
     let digest = parse(&digest)?;
     let blobs = &db.shell.blobs;
-    let found = match blobs.blocking(move |store| store.blob(digest)).await {
+    let found = match blobs.get(digest).await {
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::warn!(%error, "a damaged blob");
             None
@@ -127,8 +127,7 @@ async fn blob(
         return Err(Problem::not_found(format!("blob {digest} is not here")));
     };
     if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true) {
-        let kept = bytes.clone();
-        if let Err(error) = blobs.blocking(move |store| store.put_blob(digest, &kept)).await {
+        if let Err(error) = blobs.put(digest, bytes.clone()).await {
             tracing::warn!(%digest, %error, "a blob that was missing here could not be kept");
         }
     }
