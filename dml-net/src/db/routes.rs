@@ -126,10 +126,10 @@ async fn blob(
     let Some(bytes) = elsewhere else {
         return Err(Problem::not_found(format!("blob {digest} is not here")));
     };
-    if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true) {
-        if let Err(error) = blobs.put(digest, bytes.clone()).await {
-            tracing::warn!(%digest, %error, "a blob that was missing here could not be kept");
-        }
+    if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true)
+        && let Err(error) = blobs.put(digest, bytes.clone()).await
+    {
+        tracing::warn!(%digest, %error, "a blob that was missing here could not be kept");
     }
     Ok(bytes.into_response())
 }
