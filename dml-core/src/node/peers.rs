@@ -194,6 +194,8 @@ impl Node {
         }
         peer.floor = peer.floor.max(floor);
         let floor = peer.floor;
+        // What is still on its way from a node that cannot return may be of what was forgotten since.
+        let is_late = self.peers.get(&from).is_some_and(|peer| self.is_replaced(peer));
         match message {
             Message::Ask { ticket, request, time_ms } => self.asked(from, ticket, *request, time_ms),
             Message::Answer { ticket, response } => self.answered(from, ticket, response),
@@ -207,7 +209,9 @@ impl Node {
                 self.tell_row_to(from);
             }
             Message::Handover { root, leases, hops } => self.handed_over(root, leases, hops),
-            Message::Copy { batch, families } if batch >= floor => self.take_copies(from, batch, families),
+            Message::Copy { batch, families } if batch >= floor && !is_late => {
+                self.take_copies(from, batch, families)
+            }
             Message::Copy { .. } => {}
             Message::Copied { batch, refused } => self.copied(from, batch, &refused),
             Message::Missing { members } => self.note_members(members),

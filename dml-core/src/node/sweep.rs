@@ -207,12 +207,13 @@ impl Node {
 
     /// Whether every node that was ever seen is there, but for those whose place another has taken.
     fn is_complete(&self) -> bool {
-        let is_replaced = |lost: &super::peers::Peer| {
-            let mut others = self.peers.values().filter(|peer| peer.active).map(|peer| peer.member);
-            others.any(|member| member.address == lost.member.address)
-                || self.me.address == lost.member.address
-        };
-        self.peers.values().all(|peer| peer.active || is_replaced(peer))
+        self.peers.values().all(|peer| peer.active || self.is_replaced(peer))
+    }
+
+    /// Whether another node has the address of one that is not there: it has lost its disk, or its place.
+    pub(super) fn is_replaced(&self, lost: &super::peers::Peer) -> bool {
+        let mut others = self.peers.values().filter(|peer| peer.active).map(|peer| peer.member.address);
+        !lost.active && (lost.member.address == self.me.address || others.any(|at| at == lost.member.address))
     }
 
     /// Which of these may be forgotten as far as this node knows.

@@ -298,6 +298,8 @@ impl World<'_> {
     /// A node gives an answer: what it says must be so.
     pub(super) fn acknowledged(&mut self, host: usize, ticket: Ticket, response: &Response) {
         match response {
+            // What another node has acknowledged was looked at when it did.
+            Response::Created { .. } if self.relays => {}
             Response::Created { id, replicas, .. } => {
                 self.write_acknowledged(host, *id, true, Some(*replicas))
             }

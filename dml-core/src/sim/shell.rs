@@ -242,6 +242,8 @@ impl World<'_> {
         let machine = &mut self.hosts[host];
         let Some(node) = &mut machine.node else { return };
         let is_tick = matches!(event, Event::Tick);
+        self.relays =
+            matches!(&event, Event::Letter(letter) if matches!(letter.message, Message::Answer { .. }));
         let effects = node.handle(machine.clock.read(self.now), event);
         let life = machine.life;
         for effect in effects {
@@ -285,7 +287,14 @@ impl World<'_> {
                 let now = self.hosts[host].now(self.now);
                 self.hosts[host].disk.discard(now, &blobs);
             }
-            Effect::Send { to, letter } => self.send(host, to, letter),
+            Effect::Send { to, letter } => {
+                if let Message::Answer { response: Response::Created { id, replicas, .. }, .. } =
+                    letter.message
+                {
+                    self.write_acknowledged(host, id, true, Some(replicas));
+                }
+                self.send(host, to, letter);
+            }
             Effect::Remember(members) => {
                 self.hosts[host].known = members.into_iter().map(|member| (member.id, member)).collect();
             }

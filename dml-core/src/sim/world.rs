@@ -104,6 +104,8 @@ pub(super) struct World<'a> {
     pub(super) forsaken: Option<Digest>,
     /// When a copy was sent last.
     pub(super) last_copies: [Duration; 4],
+    /// Whether the event at hand is another node's answer.
+    pub(super) relays: bool,
     pub(super) stage: Stage,
     /// When the stage must be over.
     pub(super) until: Duration,
@@ -161,6 +163,7 @@ impl<'a> World<'a> {
             patient: dice.once_in(3),
             forsaken: None,
             last_copies: [Duration::ZERO; 4],
+            relays: false,
             stage: Stage::Storm,
             until: Duration::MAX,
             copies: BTreeMap::new(),
