@@ -29,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a piece rests whose inputs could not be had.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How many times a result is handed over again that the db nodes have lost before it was reported.
+const REPUTS: u32 = 3;
+
 /// The leases that this worker holds, for the renewals.
 type Held = Arc<Mutex<BTreeMap<Slot, (Lease, Duration)>>>;
 
@@ -123,38 +126,57 @@ async fn carry_out(shared: Arc<Shared>, held: Held, assignment: Assignment) {
         // It is being computed here already, under a lease that the db node has forgotten: the new one keeps it.
         return;
     }
-    let outcome = match compute(&shared, assignment).await {
-        Ok(outcome) => outcome,
-        Err(Undone::Input(why)) => Outcome::Failed(why),
+    let (outcome, bytes) = match compute(&shared, assignment).await {
+        Ok((outcome, bytes)) => (outcome, Some(bytes)),
+        Err(Undone::Input(why)) => (Outcome::Failed(why), None),
         Err(Undone::Later(why)) => {
             tracing::warn!(job = %lease.slot.job, %why, "a piece of work could not be done now");
-            Outcome::Released { pause_ms: RETRY.as_millis() as u64 }
+            (Outcome::Released { pause_ms: RETRY.as_millis() as u64 }, None)
         }
     };
-    let lease = held
-        .lock()
-        .expect("nobody panics while holding it")
-        .get(&lease.slot)
-        .map_or(lease, |(latest, _)| *latest);
-    report(&shared, lease, outcome).await;
+    hand_in(&shared, &held, lease, outcome, bytes).await;
     held.lock().expect("nobody panics while holding it").remove(&lease.slot);
 }
 
-/// Reports until a db node has heard it, or the worker stops.
-async fn report(shared: &Shared, lease: Lease, outcome: Outcome) {
+/// Reports what came of a piece. If no db node takes it, the piece is free again at once.
+async fn hand_in(shared: &Shared, held: &Held, lease: Lease, outcome: Outcome, bytes: Option<Bytes>) {
+    let latest = || {
+        let held = held.lock().expect("nobody panics while holding it");
+        held.get(&lease.slot).map_or(lease, |(latest, _)| *latest)
+    };
+    if let Err(refused) = report(shared, latest(), outcome, bytes).await {
+        tracing::warn!(job = %lease.slot.job, %refused, "a result was refused: its piece is handed back");
+        if let Err(error) = report(shared, latest(), Outcome::Released { pause_ms: 0 }, None).await {
+            tracing::warn!(%error, "a piece could not be handed back: its lease will run out");
+        }
+    }
+}
+
+/// Reports until a db node has heard it, or the worker stops; an error if they do not take it. The bytes of the result
+/// are kept until then, for the node that had them may be gone.
+async fn report(
+    shared: &Shared,
+    lease: Lease,
+    outcome: Outcome,
+    bytes: Option<Bytes>,
+) -> Result<(), LinkError> {
     let request = Request::Report { lease, outcome };
-    let mut pause = PAUSE;
+    let (mut pause, mut reputs) = (PAUSE, 0);
     while !*shared.stop.borrow() || pause < LONGEST_PAUSE {
         match shared.link.ask(&request).await {
             Ok(Response::Refused(refusal)) => {
                 tracing::debug!(%refusal, "a result was not needed");
-                return;
+                return Ok(());
             }
-            Ok(_) => return,
-            Err(LinkError::Problem(problem)) if problem.status < 500 => {
-                tracing::warn!(%problem, "a result was refused");
-                return;
-            }
+            Ok(_) => return Ok(()),
+            Err(LinkError::Problem(problem)) if problem.status < 500 => match &bytes {
+                Some(bytes) if problem.code == "blob-missing" && reputs < REPUTS => {
+                    tracing::info!(%problem, "a result is handed over again");
+                    reputs += 1;
+                    keep(shared, bytes.clone()).await?;
+                }
+                Some(_) | None => return Err(problem.into()),
+            },
             Err(error) => {
                 tracing::warn!(%error, "a result could not be reported");
                 tokio::time::sleep(pause).await;
@@ -162,6 +184,7 @@ async fn report(shared: &Shared, lease: Lease, outcome: Outcome) {
             }
         }
     }
+    Ok(())
 }
 
 /// Why a piece has no result.
@@ -192,7 +215,8 @@ impl From<WorkError> for Undone {
     }
 }
 
-async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<Outcome, Undone> {
+/// Computes a piece and hands its result to a db node; gives the bytes too.
+async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcome, Bytes), Undone> {
     let Assignment { lease, spec, progress, .. } = assignment;
     let round = lease.slot.round;
     let state = match progress.state {
@@ -230,11 +254,13 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<Outcome
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(WorkError::Input(format!("the learner panicked: {}", words.unwrap_or("without words"))))
     })?;
-    let digest = keep(shared, bytes.into()).await?;
-    Ok(match finished {
+    let bytes = Bytes::from(bytes);
+    let digest = keep(shared, bytes.clone()).await?;
+    let outcome = match finished {
         None => Outcome::Partial(digest),
         Some(finished) => Outcome::State { state: digest, finished },
-    })
+    };
+    Ok((outcome, bytes))
 }
 
 /// Hands a result to a db node. While none answers it waits: what was computed is not lost by a db node that restarts.
@@ -249,5 +275,100 @@ async fn keep(shared: &Shared, bytes: Bytes) -> Result<Digest, LinkError> {
             }
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Json, Router,
+        extract::Path,
+        http::StatusCode,
+        routing::{post, put},
+    };
+
+    use super::*;
+    use crate::{
+        link::Link,
+        peer::Peer,
+        problem::Problem,
+        worker::{Options, Worker},
+    };
+
+    /// A db node that loses blobs: it keeps none of the first few, and remembers all that it was told.
+    #[derive(Default)]
+    struct Stub {
+        loses: u32,
+        puts: u32,
+        kept: Vec<String>,
+        reports: Vec<Outcome>,
+        refuses: bool,
+    }
+
+    type Node = Arc<Mutex<Stub>>;
+
+    fn put_blob(node: &Node, digest: String) -> StatusCode {
+        let mut node = node.lock().unwrap();
+        node.puts += 1;
+        if node.puts > node.loses {
+            node.kept.push(digest);
+        }
+        StatusCode::NO_CONTENT
+    }
+
+    fn ask(node: &Node, request: &Request) -> Result<Json<Response>, Problem> {
+        let Request::Report { outcome, .. } = request else { panic!("only reports are sent: {request:?}") };
+        let mut node = node.lock().unwrap();
+        node.reports.push(outcome.clone());
+        let named = request.blobs();
+        if node.refuses && !named.is_empty() {
+            return Err(Problem::bad_request("bad-request", "this node takes no result"));
+        }
+        match named.iter().find(|blob| !node.kept.contains(&blob.to_string())) {
+            Some(blob) => Err(Problem::conflict("blob-missing", format!("blob {blob} is not here"))),
+            None => Ok(Json(Response::Done)),
+        }
+    }
+
+    /// Hands a result to such a node, and tells what it has seen. The first put is that of the computation.
+    async fn handed_in(loses: u32, refuses: bool) -> (u32, Vec<Outcome>) {
+        let node = Node::new(Mutex::new(Stub { loses, refuses, ..Stub::default() }));
+        let (this, that) = (node.clone(), node.clone());
+        let router = Router::new()
+            .route("/v1/ask", post(async move |Json(request): Json<Request>| ask(&this, &request)))
+            .route(
+                "/v1/blobs/{digest}",
+                put(async move |Path(digest): Path<String>| put_blob(&that, digest)),
+            );
+        let link = Link::new([Peer::router(router)]);
+        let worker =
+            Worker::new(link, dml_compute::Engine::new(dml_compute::Registry::default()), Options::default());
+        let bytes = Bytes::from_static(b"partial");
+        let digest = keep(&worker.shared, bytes.clone()).await.unwrap();
+        let slot = Slot { job: Digest::of(b"job"), round: 0, piece: Piece::Unit(0) };
+        let lease = Lease { slot, root: slot.job, epoch: 1 };
+        hand_in(&worker.shared, &Held::default(), lease, Outcome::Partial(digest), Some(bytes)).await;
+        let seen = node.lock().unwrap();
+        (seen.puts, seen.reports.clone())
+    }
+
+    fn partial() -> Outcome {
+        Outcome::Partial(Digest::of(b"partial"))
+    }
+
+    const FREE: Outcome = Outcome::Released { pause_ms: 0 };
+
+    #[tokio::test]
+    async fn a_result_that_the_db_nodes_lost_is_handed_over_again() {
+        assert_eq!(handed_in(0, false).await, (1, vec![partial()]));
+        assert_eq!(handed_in(1, false).await, (2, vec![partial(); 2]));
+        assert_eq!(handed_in(3, false).await, (4, vec![partial(); 4]));
+    }
+
+    #[tokio::test]
+    async fn a_piece_whose_result_nobody_takes_is_free_at_once() {
+        let lost = vec![partial(), partial(), partial(), partial(), FREE];
+        assert_eq!(handed_in(u32::MAX, false).await, (4, lost));
+        assert_eq!(handed_in(0, true).await, (1, vec![partial(), FREE]));
     }
 }
