@@ -24,7 +24,7 @@ impl World<'_> {
         let lives = self.hosts.iter().filter_map(|host| host.disk.durable().get(&id));
         let greatest = lives.clone().map(|record| record.life).max().unwrap_or(0);
         let least = lives.filter(|record| record.body.is_some() == alive).map(|record| record.life).min();
-        let life = self.life_at_owner(host, &id, alive).or(least).unwrap_or(0);
+        let life = self.life_at(host, &id, alive).or(least).unwrap_or(0);
         let there = |disk: &Disk| shows(disk.durable().get(&id), alive, life.max(1));
         let holders: BTreeSet<NodeId> =
             self.hosts.iter().filter(|host| there(&host.disk)).map(|host| host.me.id).collect();
@@ -50,14 +50,10 @@ impl World<'_> {
         }
     }
 
-    /// The life of a thing at the node that owns it in the eyes of this one: on the other side of a partition it may have
-    /// been deleted and made again meanwhile.
-    fn life_at_owner(&self, host: usize, id: &Digest, alive: bool) -> Option<u64> {
-        let view = &self.hosts[host].view;
-        // Machines are in the order of their addresses.
-        let seen =
-            self.hosts.iter().enumerate().filter(|(n, other)| *n == host || view.contains_key(&other.me.id));
-        let record = seen.filter_map(|(_, other)| other.node.as_ref()?.record(id)).next()?;
+    /// The life of a thing at the node that answers: on the other side of a partition it may have been deleted and made
+    /// again meanwhile.
+    fn life_at(&self, host: usize, id: &Digest, alive: bool) -> Option<u64> {
+        let record = self.hosts[host].node.as_ref()?.record(id)?;
         Some(record.life).filter(|_| record.body.is_some() == alive)
     }
 

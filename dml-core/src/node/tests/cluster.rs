@@ -110,10 +110,9 @@ impl Net {
     }
 
     fn create(&mut self, n: u8, body: Body) -> (Digest, u32) {
-        match self.ask(n, Request::Create { body, name: Some("x".into()) }) {
-            Response::Created { id, replicas, .. } => (id, replicas),
-            other => panic!("not created: {other:?}"),
-        }
+        let response = self.ask(n, Request::Create { body, name: Some("x".into()) });
+        let Response::Created { id, replicas, .. } = response else { panic!("not created: {response:?}") };
+        (id, replicas)
     }
 
     /// Does pieces at the workers of these nodes in turn until there are none; gives how many there were.
