@@ -26,7 +26,13 @@ struct Options {
     #[arg(long, value_name = "ADDR", env = "DML_ADVERTISE", hide_env_values = true)]
     advertise: Option<SocketAddr>,
     /// Where other db nodes are: an address, or a DNS name that stands for all of them; may be repeated
-    #[arg(long, value_name = "ADDR-or-NAME", env = "DML_JOIN", hide_env_values = true, value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDR-or-NAME",
+        env = "DML_JOIN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     join: Vec<String>,
     /// How many nodes keep each thing; all but one of them may fail
     #[arg(long, value_name = "N", env = "DML_REPLICATION", hide_env_values = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]

@@ -51,7 +51,8 @@ pub fn reached_at(advertised: Option<SocketAddr>, listens: SocketAddr, others: &
     }
     let others = others.iter().map(|other| other.trim_start_matches("http://"));
     // The last one is an address for documentation: the way to it is the way out, and nothing is sent (RFC 5737).
-    let ways = others.map(|other| if other.contains(':') { other.to_string() } else { format!("{other}:7301") });
+    let ways =
+        others.map(|other| if other.contains(':') { other.to_string() } else { format!("{other}:7301") });
     let ways = ways.chain(["192.0.2.1:9".to_string()]);
     let own = ways.filter_map(|way| {
         let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;

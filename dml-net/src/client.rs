@@ -13,7 +13,8 @@ use crate::{
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, RoutingView, TrainingView,
+        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, RoutingView,
+        TrainingView,
     },
 };
 

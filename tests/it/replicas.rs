@@ -10,7 +10,8 @@ use dml::{
 };
 
 fn three_dbs() -> Cluster {
-    Cluster::start(Options { dbs: 3, workers: 2, slots: 1, ..Options::default() }).expect("memory does not fail")
+    Cluster::start(Options { dbs: 3, workers: 2, slots: 1, ..Options::default() })
+        .expect("memory does not fail")
 }
 
 /// Waits until there are so many copies of a thing.

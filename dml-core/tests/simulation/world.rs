@@ -453,7 +453,9 @@ impl World {
                     }
                 }
                 Effect::Discard(blobs) => self.discard(blobs),
-                Effect::Send { .. } | Effect::Remember(_) => panic!("a node that is alone has nobody to write to"),
+                Effect::Send { .. } | Effect::Remember(_) => {
+                    panic!("a node that is alone has nobody to write to")
+                }
             }
         }
         let deadline = self.node.deadline(self.now);

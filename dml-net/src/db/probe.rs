@@ -2,12 +2,7 @@
 //! silent for long, its leases are free at once, not only when they run out. Only a worker that answered before is
 //! thought dead: one that cannot be reached from here is left to its leases.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Weak,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Weak, time::Duration};
 
 use axum::body::Bytes;
 use dml_core::node::{Request, WorkerSeen};
@@ -54,8 +49,12 @@ pub(super) async fn run(shell: Weak<Shell>) {
             let Some(address) = worker.address else { continue };
             let peer = dial(address);
             probes.spawn(async move {
-                let question =
-                    Question { method: Method::GET, path: "/healthz".into(), body: Bytes::new(), wait: Duration::ZERO };
+                let question = Question {
+                    method: Method::GET,
+                    path: "/healthz".into(),
+                    body: Bytes::new(),
+                    wait: Duration::ZERO,
+                };
                 (worker.worker, address, exchange(&peer, &question, QUIET).await)
             });
         }
@@ -102,7 +101,10 @@ mod tests {
         assert!(!is_dead(&mut answered, "w", at, refused()), "perhaps it is only unreachable from here");
         assert!(!is_dead(&mut answered, "w", at, Ok(true)));
         assert!(is_dead(&mut answered, "w", at, refused()));
-        assert!(!is_dead(&mut answered, "w", SocketAddr::from(([127, 0, 0, 1], 9)), refused()), "it has moved");
+        assert!(
+            !is_dead(&mut answered, "w", SocketAddr::from(([127, 0, 0, 1], 9)), refused()),
+            "it has moved"
+        );
         assert!(!is_dead(&mut answered, "w", at, Ok(true)));
         assert_eq!([(); 3].map(|()| is_dead(&mut answered, "w", at, late())), [false, false, true]);
     }

@@ -77,8 +77,12 @@ async fn letters(State(db): State<Db>, Json(letters): Json<Vec<Letter>>) -> Stat
             tokio::spawn(async move {
                 match db.shell.blobs.ensure(blobs, Some(letter.from)).await {
                     Ok(None) => db.shell.inbox.deliver(letter).await,
-                    Ok(Some(blob)) => tracing::debug!(%blob, from = %letter.from, "a letter without its blob"),
-                    Err(error) => tracing::warn!(%error, from = %letter.from, "a letter's blobs cannot be kept"),
+                    Ok(Some(blob)) => {
+                        tracing::debug!(%blob, from = %letter.from, "a letter without its blob")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, from = %letter.from, "a letter's blobs cannot be kept")
+                    }
                 }
             });
         }
@@ -136,8 +140,10 @@ async fn blob(
 
 async fn nodes(State(db): State<Db>) -> Result<Json<Page<NodeView>>, Problem> {
     let others = db.neighbours();
-    let ids: Vec<_> = std::iter::once(db.shell.me.id).chain(others.iter().map(|other| other.member.id)).collect();
-    let loads = db.shell.inbox.look(move |node| ids.iter().map(|id| node.load(*id)).collect::<Vec<_>>()).await;
+    let ids: Vec<_> =
+        std::iter::once(db.shell.me.id).chain(others.iter().map(|other| other.member.id)).collect();
+    let loads =
+        db.shell.inbox.look(move |node| ids.iter().map(|id| node.load(*id)).collect::<Vec<_>>()).await;
     let (Some(loads), Ok(Response::Workers(workers))) = (loads, db.ask(Request::Workers).await) else {
         return Err(Problem::unavailable("this db node has stopped"));
     };

@@ -68,7 +68,10 @@ impl Inbox {
     }
 
     /// Looks at the brain; none if it has stopped.
-    pub(super) async fn look<T: Send + 'static>(&self, at: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        at: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Option<T> {
         let (tell, told) = oneshot::channel();
         let look = move |node: &Node| {
             // Whoever asked may have gone.
@@ -260,7 +263,8 @@ impl Loop {
         let mut latest = std::collections::BTreeMap::new();
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
         let store = self.store.clone();
-        let batch: Vec<_> = latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
+        let batch: Vec<_> =
+            latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
         let write = tokio::spawn(commit(store, Arc::new(batch)));
         self.writing = Some((writes, write));
     }

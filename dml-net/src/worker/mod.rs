@@ -30,7 +30,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let slots = std::thread::available_parallelism().map_or(1, Into::into);
-        Self { name: format!("worker-{}", crate::db::random_name()), slots, address: None, cache_bytes: 64 << 20 }
+        Self {
+            name: format!("worker-{}", crate::db::random_name()),
+            slots,
+            address: None,
+            cache_bytes: 64 << 20,
+        }
     }
 }
 

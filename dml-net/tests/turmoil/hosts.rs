@@ -47,6 +47,9 @@ fn worker(n: usize) -> SocketAddr {
     ([10, 0, 1, 1 + n as u8], 7300).into()
 }
 
+/// A node that runs, and its store.
+type Life = (Db, Arc<DiskStore>);
+
 /// A machine with a db node; clones are the same machine.
 #[derive(Clone)]
 pub(crate) struct Machine {
@@ -55,7 +58,7 @@ pub(crate) struct Machine {
     /// What discovery says here.
     pub(crate) names: Names,
     /// The node while the power is on, and its store.
-    life: Arc<Mutex<Option<(Db, Arc<DiskStore>)>>>,
+    life: Arc<Mutex<Option<Life>>>,
 }
 
 /// A source of addresses that can be changed, like a name in DNS.
