@@ -39,6 +39,9 @@ struct Batch {
     roots: BTreeMap<Digest, Option<BTreeSet<Digest>>>,
     /// All changes up to this one are in it.
     change: u64,
+    /// When it is sent again, as it may have got lost, and how long after that once more.
+    again: Duration,
+    pause: Duration,
     until: Duration,
 }
 
@@ -53,7 +56,7 @@ impl Outbox {
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.sent.values().map(|batch| batch.until).min()
+        self.sent.values().map(|batch| batch.until.min(batch.again)).min()
     }
 
     /// Whether anything of this thing is still to be sent or on its way.
@@ -106,6 +109,9 @@ const MAX_SENT: usize = 8;
 /// How many things one letter carries, and how many bytes of blobs they may have beyond the first.
 const MAX_FAMILIES: usize = 64;
 const MAX_BYTES: u64 = 1 << 20;
+
+/// How long after it was sent a letter is sent again; then after twice that, and so on.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The rate at which blobs are thought to arrive at the least, in bytes a second.
 const SLOW: u64 = 4 << 20;
@@ -322,7 +328,10 @@ impl Node {
         }
         outbox.last += 1;
         let until = self.now + self.settings.copy_patience + Duration::from_secs(bytes / SLOW);
-        outbox.sent.insert(outbox.last, Batch { roots, change: self.changes, until });
+        // Where many bytes have to follow, an answer is not expected soon.
+        let again = if bytes > MAX_BYTES { Duration::MAX } else { self.now + AGAIN };
+        let (change, pause) = (self.changes, AGAIN);
+        outbox.sent.insert(outbox.last, Batch { roots, change, again, pause, until });
         Some((outbox.last, families))
     }
 
@@ -451,6 +460,7 @@ impl Node {
 
     /// Sends again what was not acknowledged in time, or tries another node.
     pub(super) fn expire_copies(&mut self) {
+        self.repeat_copies();
         let (now, patience) = (self.now, self.settings.copy_patience);
         for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.active) {
             let late: Vec<u64> =
@@ -474,6 +484,28 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Sends again, as it is now, what was not acknowledged for a while: a node that has just started may not have known
+    /// who wrote to it.
+    fn repeat_copies(&mut self) {
+        let now = self.now;
+        let mut letters = Vec::new();
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.active) {
+            let due =
+                peer.outbox.sent.iter_mut().filter(|(_, batch)| batch.again <= now && batch.until > now);
+            for (number, batch) in due {
+                batch.pause *= 2;
+                batch.again = now + batch.pause;
+                let families = batch.roots.iter().filter_map(|(root, ids)| {
+                    let ids =
+                        ids.clone().unwrap_or_else(|| self.catalogue.family(*root).into_iter().collect());
+                    family_of(&self.catalogue, *root, ids.into_iter().map(|id| (id, None)))
+                });
+                letters.push((*id, Message::Copy { batch: *number, families: families.collect() }));
+            }
+        }
+        letters.into_iter().for_each(|(id, message)| self.send(id, message));
     }
 
     /// Answers the writes of which there are enough copies, and those that have waited long enough.
