@@ -10,7 +10,7 @@
 //! - The protocol may tell a member that has just refuted its suspicion that it is dead; that is held back.
 //! - Who is suspected is told so, directly and through others, and asked to answer, three times in the time it has.
 //! - A refused connection is evidence of death: the member is suspected at once and has less time.
-//! - A process that was stopped for a while does not suspect the others on waking ([`alarms`]).
+//! - A process that was stopped for a while does not suspect the others on waking (`alarms.rs`).
 //!
 //! The generation of a node must grow with each start: a life with a lower one than the cluster knows is not accepted.
 
