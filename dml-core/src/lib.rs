@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod consistency;
 pub mod dataset;
+mod dice;
 pub mod id;
 pub mod job;
 pub mod lease;

@@ -6,7 +6,6 @@ use core::time::Duration;
 
 use super::{
     asks::{Heard, Who},
-    dice::Dice,
     fault::Fault,
     network::Place,
     reference::{self, Course},
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     dataset::{Chunk, Dataset},
+    dice::Dice,
     id::Digest,
     job::{Job, JobSpec, Plan, Problem, Task, Work},
     node::{Refusal, Request, Response, Ticket},

@@ -7,13 +7,12 @@ use core::time::Duration;
 
 use super::{
     Setup,
-    dice::Dice,
     fault::Fault,
     network::Place,
     probe::{self, Names, Prober},
     world::{What, World},
 };
-use crate::{member::Member, node::Event, swim};
+use crate::{dice::Dice, member::Member, node::Event, swim};
 
 /// How nodes learn of each other in this seed.
 #[derive(Default)]

@@ -4,13 +4,12 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use super::{
-    dice::Dice,
     fault::{FAULTS, Fault},
     network::{Place, Rates, places},
     sometimes::Sometimes,
     world::{What, World},
 };
-use crate::record::Kind;
+use crate::{dice::Dice, record::Kind};
 
 /// The end of a fault.
 #[derive(Debug, Clone, Copy)]

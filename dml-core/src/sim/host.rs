@@ -3,8 +3,9 @@
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
-use super::{dice::Dice, disk::Disk};
+use super::disk::Disk;
 use crate::{
+    dice::Dice,
     member::{Member, NodeId},
     node::{Event, Node},
 };

@@ -21,7 +21,6 @@ mod cases;
 mod check;
 mod client;
 mod detector;
-mod dice;
 mod disk;
 mod fault;
 mod faults;

@@ -1,12 +1,13 @@
 //! The network: which line is cut, and what becomes of a message.
 
+use crate::dice::Dice;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
 use core::time::Duration;
 
-use super::{dice::Dice, fault::Fault};
+use super::fault::Fault;
 
 /// Whoever sends and receives: a db node, a worker, a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

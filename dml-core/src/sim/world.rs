@@ -14,7 +14,6 @@ use super::{
     check::{Broken, Ledger},
     client::{Client, Thing},
     detector::Detector,
-    dice::Dice,
     fault::Fault,
     faults::{self, Mend},
     host::Host,
@@ -24,6 +23,7 @@ use super::{
     worker::{Step, Worker},
 };
 use crate::{
+    dice::Dice,
     id::Digest,
     member::NodeId,
     node::{Event, Letter, Settings, Ticket},

@@ -1,10 +1,13 @@
-//! Who a node is to the protocol, and the dice that the protocol throws.
+//! Who a node is to the protocol, and how the protocol throws dice.
 
 use core::convert::Infallible;
 
 use rand_core::TryRng;
 
-use crate::{member::Member, member::NodeId, rng};
+use crate::{
+    dice::Dice,
+    member::{Member, NodeId},
+};
 
 /// A member, and how often it has taken up its name again in this life because the others held it for dead.
 ///
@@ -53,52 +56,20 @@ impl foca::Identity for Identity {
     }
 }
 
-/// Random numbers from a seed: the same seed and the same events make the same choices.
-#[derive(Debug, Clone)]
-pub(super) struct Dice {
-    seed: u64,
-    thrown: u64,
-}
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, thrown: 0 }
-    }
-
-    fn throw(&mut self) -> u64 {
-        self.thrown += 1;
-        rng::draw(self.seed, self.thrown)
-    }
-
-    /// A number in 0..n; 0 when n is 0.
-    pub(super) fn below(&mut self, n: usize) -> usize {
-        self.thrown += 1;
-        rng::below(self.seed, self.thrown, n as u64) as usize
-    }
-
-    /// Keeps `n` of the things, any of them.
-    pub(super) fn keep<T>(&mut self, n: usize, things: &mut alloc::vec::Vec<T>) {
-        while things.len() > n {
-            let one = self.below(things.len());
-            things.swap_remove(one);
-        }
-    }
-}
-
 impl TryRng for Dice {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok((self.throw() >> 32) as u32)
+        Ok((self.number() >> 32) as u32)
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.throw())
+        Ok(self.number())
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.throw().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.number().to_le_bytes()[..chunk.len()]);
         }
         Ok(())
     }

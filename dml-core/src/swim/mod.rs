@@ -33,7 +33,7 @@ use foca::{
 use self::{
     alarms::{Alarm, Alarms},
     codec::Codec,
-    identity::{Dice, Identity},
+    identity::Identity,
     seek::Seek,
     table::Table,
 };
@@ -41,7 +41,10 @@ pub use self::{
     settings::Settings,
     table::{Health, Seen},
 };
-use crate::member::{Member, NodeId};
+use crate::{
+    dice::Dice,
+    member::{Member, NodeId},
+};
 
 /// How often a suspected member is asked in the time it has.
 const ASKS: u32 = 3;

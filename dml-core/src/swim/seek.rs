@@ -1,9 +1,10 @@
 //! Finding those that are missing: at the addresses that discovery gives, and among those known before.
 
+use crate::dice::Dice;
 use alloc::vec::Vec;
 use core::{net::SocketAddr, time::Duration};
 
-use super::{identity::Dice, settings::Settings, table::Seen};
+use super::{settings::Settings, table::Seen};
 
 /// Whoever found nobody for so long seeks less often.
 const HOPEFUL: Duration = Duration::from_secs(60);
