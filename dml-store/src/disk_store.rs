@@ -1,9 +1,10 @@
 //! The store on disk: a data directory, its format marker, its lock, and who keeps what in it.
 //!
 //! ```text
-//! FORMAT          "dml-data 1": whose directory this is, and how to read it
+//! FORMAT          "dml-data 2": whose directory this is, and how to read it
 //! lock            held by the process that uses it
 //! records.redb    records and settings
+//! records.log     the last changes of them
 //! blobs/ab/ab...  one file a blob, named by its digest
 //! tmp/            blobs being written; cleared at each start
 //! quarantine/     blobs whose bytes were found damaged, for people to look at
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// The format of data directories that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MARKER: &str = "FORMAT";
 const NEW_MARKER: &str = "FORMAT.new";
@@ -55,12 +56,13 @@ impl DiskStore {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let path = disk.place("");
         let health = Arc::new(Health::default());
-        let known = recognise(&*disk)?;
+        let found = recognise(&*disk)?;
         let lock = disk
             .lock(LOCK)
             .map_err(|error| StoreError::io(disk.place(LOCK), error))?
             .ok_or_else(|| StoreError::InUse { path: path.clone() })?;
-        if !known {
+        if found != Some(FORMAT) {
+            // What format 1 lacks is made by who opens it.
             mark(&*disk, &health)?;
         }
         let blobs = Blobs::open(disk.clone(), health.clone())?;
@@ -112,14 +114,14 @@ impl Store for DiskStore {
     }
 }
 
-/// Whether the directory bears our mark. Without one it must be empty, but for what a start that was cut short, or
+/// The format that the directory is marked with. Without a mark it must be empty, but for what a start that was cut short, or
 /// the file system itself, leaves there.
-fn recognise(disk: &dyn Disk) -> Result<bool, StoreError> {
+fn recognise(disk: &dyn Disk) -> Result<Option<u32>, StoreError> {
     let path = disk.place("");
     match disk.read(MARKER) {
         Ok(marker) => match format_of(&marker) {
             Some(found) if found > FORMAT => Err(StoreError::Newer { path, found, known: FORMAT }),
-            Some(_) => Ok(true),
+            found @ Some(_) => Ok(found),
             None => Err(StoreError::NotOurs { path }),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -128,7 +130,7 @@ fn recognise(disk: &dyn Disk) -> Result<bool, StoreError> {
             if entries.iter().any(|entry| strange(&entry.name)) {
                 Err(StoreError::NotOurs { path })
             } else {
-                Ok(false)
+                Ok(None)
             }
         }
         Err(error) => Err(StoreError::io(disk.place(MARKER), error)),

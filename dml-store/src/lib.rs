@@ -13,9 +13,11 @@ mod disk;
 mod disk_store;
 mod error;
 mod local;
+mod log;
 mod memory;
 mod records;
 pub mod sim;
+mod table;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,39 +1,41 @@
-//! Records and settings in one redb file.
+//! Records and settings: durable by the log ([`crate::log`]), kept in the table ([`crate::table`]).
 //!
-//! Writers that wait for each other share a transaction: whoever gets the pen writes for all who queue (group
-//! commit), so that the price of a sync is split among them. A value is kept behind eight bytes of its digest, since
-//! redb checks its pages only when it is asked to, and a record that rots must not merge into the cluster.
+//! Writers that wait for each other share a frame of the log: whoever gets the pen writes for all who queue (group
+//! commit), so that the price of a sync is split among them. When a half of the log is full, what it holds goes into the
+//! table in the background, each key once, while the other half is written.
 
 use std::{
-    io::{self, ErrorKind},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    mem::take,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
 };
 
-use dml_core::{Digest, id::Digester};
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+use dml_core::Digest;
+
+use crate::{
+    Batch, Disk, StoreError,
+    error::Health,
+    log::Log,
+    table::{Changes, Key, Table},
 };
-
-use crate::{Batch, Disk, DiskFile, StoreError, error::Health};
-
-const FILE: &str = "records.redb";
-/// The file until it is complete, so that a crash while it is made leaves nothing that looks like it.
-const NEW_FILE: &str = "records.redb.new";
-const CACHE_BYTES: usize = 16 << 20;
-const RECORDS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("records");
-const SETTINGS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("settings");
-const MEND: &str = "move the data directory away and start again: the cluster brings back what it held";
 
 pub(crate) struct Records {
-    disk: Arc<dyn Disk>,
-    health: Arc<Health>,
-    /// Closed (`None`) by a failed read or write, and opened again for the next one.
-    database: RwLock<Option<Database>>,
+    table: Arc<Table>,
+    recent: Arc<Mutex<Recent>>,
     queue: Mutex<Queue>,
     /// Told when a writer has put the pen down.
     written: Condvar,
+    /// Held by who has the pen.
+    pen: Mutex<Pen>,
+}
+
+/// What is in the log and not in the table.
+#[derive(Default)]
+struct Recent {
+    /// What is going into the table, and the epoch that it awaits then.
+    settling: Option<(Arc<Changes>, u64)>,
+    /// What came after.
+    pending: Changes,
 }
 
 #[derive(Default)]
@@ -45,73 +47,73 @@ struct Queue {
 
 /// A change that is waiting for the pen, and what became of it.
 struct Waiting {
-    change: Change,
+    changes: Mutex<Changes>,
     outcome: Mutex<Option<Result<(), StoreError>>>,
 }
 
-enum Change {
-    Records(Vec<(Digest, Option<Vec<u8>>)>),
-    Setting(String, Vec<u8>),
+struct Pen {
+    log: Log,
+    /// Brings the other half into the table.
+    settler: Option<JoinHandle<()>>,
 }
 
 impl Records {
     pub(crate) fn open(disk: Arc<dyn Disk>, health: Arc<Health>) -> Result<Self, StoreError> {
-        let records = Self {
-            disk,
-            health,
-            database: RwLock::new(None),
-            queue: Mutex::new(Queue::default()),
-            written: Condvar::new(),
+        let table = Table::open(disk.clone(), health.clone())?;
+        let log = match table.epoch()? {
+            None => {
+                let log = Log::create(disk, health, 0)?;
+                table.write(&Changes::new(), log.epoch())?;
+                log
+            }
+            Some(epoch) => {
+                let (mut log, found) = Log::open(disk, health, epoch)?;
+                if !found.is_empty() {
+                    log.turn();
+                    table.write(&found.into_iter().flatten().collect(), log.epoch())?;
+                }
+                log
+            }
         };
-        if records.disk.entry(FILE).map_err(|error| records.io(error))?.is_none() {
-            records.create()?;
-        }
-        records.reopen()?;
-        Ok(records)
-    }
-
-    fn create(&self) -> Result<(), StoreError> {
-        let file = self.disk.create(NEW_FILE).map_err(|error| self.io(error))?;
-        self.guarded(|| self.load(file).and_then(|new| transact(&new, &[])))?;
-        self.disk.rename(NEW_FILE, FILE).map_err(|error| self.io(error))?;
-        self.health.synced(|| self.disk.place(""), self.disk.sync_dir(""))
+        Ok(Self {
+            table: Arc::new(table),
+            recent: Arc::default(),
+            queue: Mutex::default(),
+            written: Condvar::new(),
+            pen: Mutex::new(Pen { log, settler: None }),
+        })
     }
 
     pub(crate) fn all(&self) -> Result<Vec<(Digest, Vec<u8>)>, StoreError> {
-        self.with(|database| {
-            let table = database.begin_read()?.open_table(RECORDS)?;
-            let mut all = Vec::new();
-            for row in table.iter()? {
-                let (key, value) = row?;
-                all.push((digest(key.value()), value.value().to_vec()));
-            }
-            Ok(all)
-        })?
-        .into_iter()
-        .map(|(key, sealed)| Ok((key, self.unseal(key.as_bytes(), &sealed)?)))
-        .collect()
+        let recent = lock(&self.recent);
+        let mut all: Changes =
+            self.table.all()?.into_iter().map(|(id, value)| (Key::Record(id), Some(value))).collect();
+        let settling = recent.settling.iter().flat_map(|(changes, _)| changes.iter());
+        all.extend(settling.chain(&recent.pending).map(|(key, value)| (key.clone(), value.clone())));
+        let record = |(key, value)| if let Key::Record(id) = key { Some((id, value?)) } else { None };
+        Ok(all.into_iter().filter_map(record).collect())
     }
 
     pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(|database| {
-            let table = database.begin_read()?.open_table(SETTINGS)?;
-            Ok(table.get(name)?.map(|value| value.value().to_vec()))
-        })?
-        .map(|sealed| self.unseal(name.as_bytes(), &sealed))
-        .transpose()
+        let (recent, key) = (lock(&self.recent), Key::Setting(name.into()));
+        let settling = || recent.settling.as_ref().and_then(|(changes, _)| changes.get(&key));
+        match recent.pending.get(&key).or_else(settling) {
+            Some(value) => Ok(value.clone()),
+            None => self.table.setting(name),
+        }
     }
 
     pub(crate) fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.write(Change::Records(batch.to_vec()))
+        self.write(batch.iter().map(|(id, value)| (Key::Record(*id), value.clone())).collect())
     }
 
     pub(crate) fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        self.write(Change::Setting(name.to_owned(), value.to_vec()))
+        self.write([(Key::Setting(name.into()), Some(value.to_vec()))].into())
     }
 
-    /// Queues until another has written the change, or the pen is free to write it with all that queue by then.
-    fn write(&self, change: Change) -> Result<(), StoreError> {
-        let mine = Arc::new(Waiting { change, outcome: Mutex::new(None) });
+    /// Queues until another has written the changes, or the pen is free to write them with all that queue by then.
+    fn write(&self, changes: Changes) -> Result<(), StoreError> {
+        let mine = Arc::new(Waiting { changes: Mutex::new(changes), outcome: Mutex::new(None) });
         let mut queue = lock(&self.queue);
         queue.waiting.push(mine.clone());
         while queue.writing {
@@ -121,9 +123,10 @@ impl Records {
             }
         }
         queue.writing = true;
-        let group = std::mem::take(&mut queue.waiting);
+        let group = take(&mut queue.waiting);
         drop(queue);
-        let outcome = self.with(|database| transact(database, &group));
+        let changes = group.iter().flat_map(|waiting| take(&mut *lock(&waiting.changes))).collect();
+        let outcome = self.append(changes);
         for waiting in &group {
             *lock(&waiting.outcome) = Some(outcome.clone());
         }
@@ -132,176 +135,72 @@ impl Records {
         outcome
     }
 
-    /// Does something with the open database. redb refuses everything after its first failed read or write, so then
-    /// the database is closed, and whoever comes next opens it again: a full disk needs no restart.
-    fn with<T>(&self, act: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let mut retries = 3;
-        loop {
-            self.health.check()?;
-            let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(database) = &*open else {
-                drop(open);
-                self.reopen()?;
-                continue;
-            };
-            let error = match caught(|| act(database)) {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            drop(open);
-            let others_failure = matches!(error, redb::Error::PreviousIo);
-            if others_failure || matches!(error, redb::Error::Io(_)) {
-                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-            if !others_failure || retries == 0 {
-                return Err(self.explain(error));
-            }
-            retries -= 1;
+    fn append(&self, changes: Changes) -> Result<(), StoreError> {
+        let mut pen = lock(&self.pen);
+        let Some(frame) = pen.log.frame(&changes) else {
+            return self.write_through(&mut pen, changes);
+        };
+        if !pen.log.has_room(&frame) {
+            self.settle(&mut pen)?;
         }
-    }
-
-    /// Opens the database if it is closed, when all who used the former one are done with it.
-    fn reopen(&self) -> Result<(), StoreError> {
-        let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if open.is_some() {
-            return Ok(());
-        }
-        let file = self.disk.open(FILE).map_err(|error| self.io(error))?;
-        if file.length().map_err(|error| self.io(error))? == 0 {
-            // redb would take it for a new database.
-            return Err(self.corrupt("it is empty".into()));
-        }
-        *open = Some(self.guarded(|| self.load(file))?);
+        pen.log.append(frame)?;
+        lock(&self.recent).pending.extend(changes);
         Ok(())
     }
 
-    fn load(&self, file: Arc<dyn DiskFile>) -> Result<Database, redb::Error> {
-        let backend = Backend { file, place: self.disk.place(FILE), health: self.health.clone() };
-        Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+    /// What is too large for the log goes into the table at once, with all that came before it.
+    fn write_through(&self, pen: &mut Pen, changes: Changes) -> Result<(), StoreError> {
+        self.finish(pen)?;
+        let mut all = lock(&self.recent).pending.clone();
+        all.extend(changes);
+        self.table.write(&all, pen.log.epoch() + 1)?;
+        pen.log.turn();
+        lock(&self.recent).pending.clear();
+        Ok(())
     }
 
-    fn guarded<T>(&self, act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        caught(act).map_err(|error| self.explain(error))
-    }
-
-    fn explain(&self, error: redb::Error) -> StoreError {
-        if let Err(fatal) = self.health.check() {
-            return fatal;
-        }
-        let cut =
-            |error: &io::Error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
-        if let redb::Error::Corrupted(what) = error {
-            self.corrupt(what)
-        } else if let redb::Error::Io(error) = error {
-            if cut(&error) { self.corrupt(error.to_string()) } else { self.io(error) }
-        } else {
-            self.io(io::Error::other(error))
-        }
-    }
-
-    fn io(&self, error: io::Error) -> StoreError {
-        StoreError::io(self.disk.place(FILE), error)
-    }
-
-    fn corrupt(&self, what: String) -> StoreError {
-        StoreError::Corrupt { path: self.disk.place(FILE), what, mend: MEND }
-    }
-
-    fn unseal(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-        match sealed.split_first_chunk() {
-            Some((found, value)) if *found == seal(key, value) => Ok(value.to_vec()),
-            Some(_) | None => Err(self.corrupt("a record is not what was written".into())),
-        }
-    }
-}
-
-/// Writes all changes of a group in one durable transaction.
-fn transact(database: &Database, group: &[Arc<Waiting>]) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // The file is opened in a millisecond after a crash, whatever its size, for a little more work in each commit.
-    transaction.set_quick_repair(true);
-    transaction.set_durability(Durability::Immediate)?;
-    apply(&transaction, group)?;
-    Ok(transaction.commit()?)
-}
-
-fn apply(transaction: &WriteTransaction, group: &[Arc<Waiting>]) -> Result<(), redb::Error> {
-    let mut records = transaction.open_table(RECORDS)?;
-    let mut settings = transaction.open_table(SETTINGS)?;
-    for waiting in group {
-        match &waiting.change {
-            Change::Records(batch) => {
-                for (key, value) in batch {
-                    let key = key.as_bytes();
-                    match value {
-                        Some(value) => records.insert(key, sealed(key, value).as_slice())?,
-                        None => records.remove(key)?,
-                    };
-                }
+    /// Goes over to the other half of the log; what this one holds goes into the table meanwhile.
+    fn settle(&self, pen: &mut Pen) -> Result<(), StoreError> {
+        self.finish(pen)?;
+        pen.log.turn();
+        let mut recent = lock(&self.recent);
+        let changes = Arc::new(take(&mut recent.pending));
+        recent.settling = Some((changes.clone(), pen.log.epoch()));
+        let (table, recent, epoch) = (self.table.clone(), self.recent.clone(), pen.log.epoch());
+        pen.settler = Some(thread::spawn(move || {
+            // A failure is met again by who needs the half.
+            if table.write(&changes, epoch).is_ok() {
+                lock(&recent).settling = None;
             }
-            Change::Setting(name, value) => {
-                settings.insert(name.as_str(), sealed(name.as_bytes(), value).as_slice())?;
-            }
+        }));
+        Ok(())
+    }
+
+    /// Sees to it that the other half of the log is free.
+    fn finish(&self, pen: &mut Pen) -> Result<(), StoreError> {
+        if let Some(settler) = pen.settler.take() {
+            settler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        let left = lock(&self.recent).settling.clone();
+        if let Some((changes, epoch)) = left {
+            self.table.write(&changes, epoch)?;
+            lock(&self.recent).settling = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Records {
+    /// Whoever opens the directory next finds nobody at work in it.
+    fn drop(&mut self) {
+        if let Some(settler) = lock(&self.pen).settler.take() {
+            // It says itself why it fails, when it is tried again.
+            let _ = settler.join();
         }
     }
-    Ok(())
-}
-
-fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
-    [&seal(key, value), value].concat()
-}
-
-/// Eight bytes that tell whether a value is the one written under this key.
-fn seal(key: &[u8], value: &[u8]) -> [u8; 8] {
-    let mut digester = Digester::default();
-    digester.update(key);
-    digester.update(value);
-    digester.finish().seed().to_le_bytes()
-}
-
-fn digest(bytes: &[u8; 32]) -> Digest {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    let hex: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-    hex.parse().expect("32 bytes are 64 digits")
-}
-
-/// Some damage makes redb panic rather than answer: that is a damaged file, not a fault of the caller.
-fn caught<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_| Err(redb::Error::Corrupted("its pages contradict each other".into())))
 }
 
 /// Every mutex here guards a value that is whole at any moment, also when its holder panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What redb reads and writes: a file of ours, whose failed syncs are remembered.
-#[derive(Debug)]
-struct Backend {
-    file: Arc<dyn DiskFile>,
-    place: PathBuf,
-    health: Arc<Health>,
-}
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_length(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.health.synced(|| self.place.clone(), self.file.sync()).map_err(io::Error::other)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, data)
-    }
 }

@@ -23,11 +23,11 @@ fn the_layout_is_golden() {
     store.commit(&[(digest, Some(vec![1]))]).unwrap();
     assert_eq!(store.path(), path);
 
-    assert_eq!(FORMAT, 1);
-    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "dml-data 1\n");
+    assert_eq!(FORMAT, 2);
+    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "dml-data 2\n");
     let hex = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
     assert!(path.join("blobs/af").join(hex).is_file());
-    assert_eq!(names(&path), ["FORMAT", "blobs", "lock", "quarantine", "records.redb", "tmp"]);
+    assert_eq!(names(&path), ["FORMAT", "blobs", "lock", "quarantine", "records.log", "records.redb", "tmp"]);
     let shelves: Vec<String> = (0..256).map(|n| format!("{n:02x}")).collect();
     assert_eq!(names(&path.join("blobs")), shelves);
     assert_eq!(names(&path.join("tmp")), [""; 0]);
@@ -81,10 +81,30 @@ fn an_empty_directory_and_a_fresh_volume_are_taken() {
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     DiskStore::open(dir.path()).unwrap();
-    fs::write(dir.path().join("FORMAT"), "dml-data 2\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "dml-data 3\n").unwrap();
     let error = refused(dir.path());
-    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("upgrade this program"), "{error}");
+}
+
+#[test]
+fn a_directory_of_the_first_format_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Digest::of(b"key");
+    DiskStore::open(dir.path()).unwrap().commit(&[(key, Some(b"value".to_vec()))]).unwrap();
+    // When it is opened again, what is in the log goes into the table.
+    drop(DiskStore::open(dir.path()).unwrap());
+    // The first format knew of no log.
+    let table = redb::Database::open(dir.path().join("records.redb")).unwrap();
+    let change = table.begin_write().unwrap();
+    change.delete_table(redb::TableDefinition::<(), u64>::new("log")).unwrap();
+    change.commit().unwrap();
+    drop(table);
+    fs::remove_file(dir.path().join("records.log")).unwrap();
+    fs::write(dir.path().join("FORMAT"), "dml-data 1\n").unwrap();
+    let store = DiskStore::open(dir.path()).unwrap();
+    assert_eq!(store.records().unwrap(), [(key, b"value".to_vec())]);
+    assert_eq!(fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "dml-data 2\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The power goes at thousands of moments: what was acknowledged is there after, and nothing is there in part.
 //!
-//! `DML_STORE_SEED=n cargo test -p dml-store --test power_loss` replays one seed.
+//! `DML_STORE_SEED=n cargo test -p dml-store --test power_loss` replays one seed; since the table is written in the
+//! background, the moment may differ a little from run to run.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -41,7 +42,11 @@ impl Dice {
     }
 
     fn bytes(&mut self) -> Vec<u8> {
-        let length = [0, 1, 100, 511, 512, 513, 5000, 20_000][self.below(8) as usize];
+        // The largest is more than the log holds.
+        let length = match self.below(200) {
+            0 => 300_000,
+            n => [0, 1, 100, 511, 512, 513, 5000, 20_000][n as usize % 8],
+        };
         let start = self.below(1 << 40);
         (0..length).map(|i| rng::draw(start, i / 8) as u8).collect()
     }
@@ -225,7 +230,7 @@ fn what_is_done_again_after_a_kill_is_durable() {
             }
         }
     }
-    assert!(moments > 100, "{moments}");
+    assert!(moments > 50, "{moments}");
 }
 
 #[test]
