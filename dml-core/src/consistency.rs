@@ -21,16 +21,38 @@ pub fn family<'a>(records: impl IntoIterator<Item = (Digest, &'a Record)>) -> Di
     }))
 }
 
-/// The summary of families, each with its digest.
-pub fn summary(families: impl IntoIterator<Item = (Digest, Digest)>) -> Summary {
-    let mut parts: BTreeMap<u8, Vec<Digest>> = BTreeMap::new();
-    for (root, digest) in families {
-        let mut digester = Digester::default();
-        digester.update(root.as_bytes());
-        digester.update(digest.as_bytes());
-        parts.entry(part(&root)).or_default().push(digester.finish());
+/// The digests of families in sums that are mended in place: a family that comes or goes costs the same however many
+/// there are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sums(BTreeMap<u8, (u64, Digest)>);
+
+impl Sums {
+    /// A family with its digest is among them now.
+    pub fn insert(&mut self, root: &Digest, digest: &Digest) {
+        let (count, total) = self.0.entry(part(root)).or_insert((0, Digest::from_bytes([0; 32])));
+        (*count, *total) = (*count + 1, sum([*total, named(root, digest)]));
     }
-    parts.into_iter().map(|(part, digests)| (part, sum(digests))).collect()
+
+    /// It is not any more. It must have been, with that digest.
+    pub fn remove(&mut self, root: &Digest, digest: &Digest) {
+        let Some((count, total)) = self.0.get_mut(&part(root)) else { return };
+        (*count, *total) = (*count - 1, sum([*total, named(root, digest)]));
+        if *count == 0 {
+            self.0.remove(&part(root));
+        }
+    }
+
+    /// What is to be told of them.
+    pub fn summary(&self) -> Summary {
+        self.0.iter().map(|(part, (_, total))| (*part, *total)).collect()
+    }
+}
+
+fn named(root: &Digest, digest: &Digest) -> Digest {
+    let mut digester = Digester::default();
+    digester.update(root.as_bytes());
+    digester.update(digest.as_bytes());
+    digester.finish()
 }
 
 /// The part of the summary that a family is in.
@@ -75,7 +97,19 @@ mod tests {
                 all.extend(own);
                 all
             };
-            let summed = |all: &BTreeMap<u16, u16>| summary(all.iter().rev().map(|(root, value)| (id(*root), id(*value))));
+            let sums = |all: &BTreeMap<u16, u16>| {
+                let mut sums = Sums::default();
+                all.iter().rev().for_each(|(root, value)| sums.insert(&id(*root), &id(*value)));
+                sums
+            };
+            let summed = |all: &BTreeMap<u16, u16>| sums(all).summary();
+            // What comes and goes leaves no trace.
+            let mut mended = sums(&with(&mine));
+            mine.iter().for_each(|(root, value)| mended.remove(&id(*root), &id(*value)));
+            for (root, value) in common.iter().filter(|(root, _)| mine.contains_key(root)) {
+                mended.insert(&id(*root), &id(*value));
+            }
+            prop_assert_eq!(mended, sums(&common));
             let different = mine.keys().chain(theirs.keys()).map(|root| part(&id(*root)));
             let parts: alloc::collections::BTreeSet<u8> = different.collect();
             prop_assert_eq!(differing(&summed(&with(&mine)), &summed(&with(&theirs))), parts.into_iter().collect::<Vec<_>>());

@@ -263,6 +263,11 @@ impl Job {
         self.progress.is_finished(&self.spec.plan)
     }
 
+    /// Whether two copies contradict each other: see [`Progress::diverges`].
+    pub fn diverges(&self, other: &Self) -> bool {
+        self.spec != other.spec || self.progress.diverges(&other.progress)
+    }
+
     /// Whether there is work left in it.
     pub fn is_open(&self) -> bool {
         !self.is_finished() && self.failure.is_none()
@@ -275,7 +280,17 @@ impl Job {
 }
 
 impl Merge for Job {
+    /// Two specs under one id cannot be, unless what a spec was made from was corrupt on one side: then the greater one
+    /// wins everywhere, as text, with all that was done for it.
     fn merge(&mut self, other: Self) -> bool {
+        if self.spec != other.spec {
+            let text = |spec: &JobSpec| serde_json::to_vec(spec).expect("specs have string keys");
+            let learned = text(&self.spec) < text(&other.spec);
+            if learned {
+                *self = other;
+            }
+            return learned;
+        }
         let mut learned = self.progress.merge(other.progress);
         if let Some(theirs) = other.failure
             && self.failure.as_ref().is_none_or(|mine| theirs < *mine)

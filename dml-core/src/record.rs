@@ -248,9 +248,12 @@ mod tests {
         let units = proptest::collection::btree_map(0u32..4, (0u8..3).prop_map(|n| Digest::of(&[n])), 0..4);
         let names = proptest::collection::btree_map("[ab]", 0u64..3, 0..3);
         let failure = proptest::option::of("[xy]");
-        (1u64..5, units, names, failure).prop_map(|(life, units, names, failure)| {
+        (1u64..5, units, names, failure, 1u32..3).prop_map(|(life, units, names, failure, rounds)| {
             let progress = Progress { units, ..Progress::default() };
-            let body = Body::Job(Job { progress, failure, ..job() });
+            // Two specs under one id: what was corrupt somewhere.
+            let mut job = job();
+            job.spec.plan.rounds = rounds;
+            let body = Body::Job(Job { progress, failure, ..job });
             let mut record = Record { life: life / 2 * 2 + 1, names: Names(names), ..Record::new(body) };
             if life.is_multiple_of(2) {
                 record.delete();

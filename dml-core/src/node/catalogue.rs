@@ -118,6 +118,9 @@ impl Catalogue {
         };
         let is_plain = mine.life == record.life && record.names.0.is_empty() && theirs.failure.is_none();
         let Some(Body::Job(job)) = mine.body.as_mut().filter(|_| is_plain) else { return None };
+        if job.spec != theirs.spec {
+            return None;
+        }
         let is_same =
             |unit: &u32, partial: &Digest| job.progress.units.get(unit).is_none_or(|mine| mine == partial);
         let news = &theirs.progress;

@@ -20,13 +20,16 @@ use crate::{
     replication::{self, Candidate},
 };
 
+/// What has changed in records: a record that brings it about when it is merged, or none where all of it is to be sent.
+pub(super) type Changes = BTreeMap<Digest, Option<Record>>;
+
 /// What a node has yet to be sent, and what is on its way to it.
 #[derive(Default)]
 pub(super) struct Outbox {
     /// Things to be copied whole.
     whole: BTreeSet<Digest>,
-    /// Changes, by thing and record; where the record is none, all of it is sent.
-    changes: BTreeMap<Digest, BTreeMap<Digest, Option<Record>>>,
+    /// Changes, by thing.
+    changes: BTreeMap<Digest, Changes>,
     sent: BTreeMap<u64, Batch>,
     last: u64,
     /// It did not take a copy in time: until then others are tried.
@@ -137,16 +140,7 @@ impl Node {
     }
 
     fn tell_holders(&mut self, id: Digest, delta: Option<Record>) {
-        match (self.news.get_mut(&id), delta) {
-            (Some(Some(news)), Some(delta)) => {
-                news.merge(delta);
-            }
-            (Some(news), None) => *news = None,
-            (Some(None), Some(_)) => {}
-            (None, delta) => {
-                self.news.insert(id, delta);
-            }
-        }
+        add(&mut self.news, id, delta);
     }
 
     /// The answer to a write waits until there are enough copies. Where nothing has changed, the holders are sent the
@@ -180,17 +174,7 @@ impl Node {
                 if !peer.active || !holds || Some(*peer_id) == except {
                     continue;
                 }
-                let changes = peer.outbox.changes.entry(root).or_default();
-                match (changes.get_mut(&id), &delta) {
-                    (Some(Some(before)), Some(delta)) => {
-                        before.merge(delta.clone());
-                    }
-                    (Some(before), None) => *before = None,
-                    (Some(None), Some(_)) => {}
-                    (None, delta) => {
-                        changes.insert(id, delta.clone());
-                    }
-                }
+                add(peer.outbox.changes.entry(root).or_default(), id, delta.clone());
             }
         }
     }
@@ -259,6 +243,15 @@ impl Node {
             if planned.is_empty() {
                 self.planned.remove(root);
             }
+        }
+        // A copy that another node ordered is not acknowledged here. A write that waits for copies says what it changed,
+        // and counts the answer.
+        let waits =
+            self.awaiting.iter().any(|waiting| waiting.root == *root && !waiting.copies.contains(&at));
+        if let Some(peer) = self.peers.get_mut(&at).filter(|peer| waits && peer.active)
+            && !peer.outbox.carries(root)
+        {
+            peer.outbox.changes.entry(*root).or_default().insert(*root, None);
         }
     }
 
@@ -425,7 +418,7 @@ impl Node {
             return Learned::More;
         };
         if let (Some(Body::Job(mine)), Some(Body::Job(theirs))) = (&mine.body, &record.body)
-            && theirs.progress.diverges(&mine.progress)
+            && theirs.diverges(mine)
         {
             self.divergences += 1;
         }
@@ -556,6 +549,20 @@ impl Node {
         let sent = outboxes.filter_map(|peer| peer.outbox.deadline());
         let here = |waiting: &&Awaiting| !self.unwritten.contains_key(&waiting.write);
         sent.chain(self.awaiting.iter().filter(here).map(|waiting| waiting.until)).min()
+    }
+}
+
+/// Adds a change of a record to what has changed already.
+fn add(changes: &mut Changes, id: Digest, delta: Option<Record>) {
+    match (changes.get_mut(&id), delta) {
+        (Some(Some(before)), Some(delta)) => {
+            before.merge(delta);
+        }
+        (Some(before), None) => *before = None,
+        (Some(None), Some(_)) => {}
+        (None, delta) => {
+            changes.insert(id, delta);
+        }
     }
 }
 

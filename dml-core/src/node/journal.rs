@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Records to write, and none where one is to go.
-pub(super) type Changes = Vec<(Digest, Option<Record>)>;
+pub(super) type Writes = Vec<(Digest, Option<Record>)>;
 
 /// See the module.
 #[derive(Default)]
@@ -65,14 +65,7 @@ impl Journal {
         if !is_long {
             self.mark(id);
         } else if !self.whole.contains(&id) {
-            match self.units.get_mut(&id) {
-                Some(known) => {
-                    known.merge(units.clone());
-                }
-                None => {
-                    self.units.insert(id, units.clone());
-                }
-            }
+            Merge::merge(&mut self.units, [(id, units.clone())].into());
         }
     }
 
@@ -86,19 +79,19 @@ impl Journal {
     }
 
     /// What is to be written now.
-    pub(super) fn take(&mut self, catalogue: &Catalogue) -> Changes {
-        let mut changes = Changes::new();
+    pub(super) fn take(&mut self, catalogue: &Catalogue) -> Writes {
+        let mut writes = Writes::new();
         for id in core::mem::take(&mut self.whole) {
             let patches = self.patches.remove(&id).into_iter().flatten();
-            changes.extend(patches.map(|key| (key, None)));
-            changes.push((id, catalogue.get(&id).cloned()));
+            writes.extend(patches.map(|key| (key, None)));
+            writes.push((id, catalogue.get(&id).cloned()));
         }
         for (id, units) in core::mem::take(&mut self.units) {
             let key = id.child(&name(&units));
             self.patches.entry(id).or_default().insert(key);
-            changes.push((key, Some(units)));
+            writes.push((key, Some(units)));
         }
-        changes
+        writes
     }
 }
 

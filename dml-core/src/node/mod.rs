@@ -43,7 +43,7 @@ use crate::{
 };
 use asks::Asks;
 use catalogue::Catalogue;
-use copies::Awaiting;
+use copies::{Awaiting, Changes};
 use journal::Journal;
 use owned::Handover;
 use peers::Peer;
@@ -106,7 +106,7 @@ pub struct Node {
     handovers: BTreeMap<Digest, Handover>,
     asks: Asks,
     /// What has changed by the event at hand and is to be told to the other holders.
-    news: BTreeMap<Digest, Option<Record>>,
+    news: Changes,
     /// Writes that wait for copies.
     awaiting: Vec<Awaiting>,
     /// Things whose holders have changed; those that may lack copies; and where copies are going.
@@ -225,7 +225,7 @@ impl Node {
             Event::Inactive(id) => self.parted(id),
             Event::Tick => {}
         }
-        self.expire(now);
+        self.expire();
         self.expire_asks();
         self.expire_copies();
         self.expire_handovers();
@@ -296,8 +296,8 @@ impl Node {
                 return;
             }
             Request::Report { lease, outcome } => {
-                self.heard(now, &lease);
-                let response = self.report(now, lease, outcome);
+                self.heard(&lease);
+                let response = self.report(lease, outcome);
                 return self.answer_durable(ticket, response);
             }
             Request::Leases { id } => self.list_leases(id),

@@ -139,6 +139,7 @@ impl Node {
         (peer.member, peer.active, peer.agreed) = (member, true, None);
         (peer.offer, peer.offered) = (Offer::default(), Offer::default());
         self.doubt();
+        self.regroup_all();
         self.unchecked.extend(self.catalogue.roots());
         let missing = self.peers.values().filter(|peer| !peer.active).map(|peer| peer.member);
         let members: Vec<Member> = missing.collect();
@@ -163,6 +164,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.active) else { return };
         peer.active = false;
         self.doubt();
+        self.regroup_all();
         self.lost_contact(id);
         // Nobody hands over what a dead node owned.
         let orphans = self.catalogue.roots().filter(|root| self.routing.held(id, root).is_some());
@@ -236,6 +238,7 @@ impl Node {
     /// their way are heard of first.
     fn review(&mut self, root: Digest) {
         if self.catalogue.get(&root).is_some() {
+            self.regroup(&root);
             self.check_owner(root);
             self.lacking.insert(root);
         }

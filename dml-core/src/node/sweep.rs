@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::{Message, Node, Offer};
 use crate::{
-    consistency::{self, Summary},
+    consistency::{self, Summary, Sums},
     id::Digest,
     member::NodeId,
     planted::{self, Bug},
@@ -21,12 +21,33 @@ pub(super) struct Sweep {
     next: Option<Duration>,
     /// With whom it was compared last.
     last: Option<NodeId>,
-    /// The digests of families, until they change.
-    digests: BTreeMap<Digest, Digest>,
+    /// What this node shares with others, and the sums of it by owner and replica.
+    shared: BTreeMap<Digest, Shared>,
+    sums: BTreeMap<(NodeId, NodeId), Sums>,
+    /// Things that do not stand there as they are now, and whether their records have changed.
+    stale: BTreeMap<Digest, bool>,
     /// Since when the notes of deletions that this node owns are known, by thing and life.
     dead: BTreeMap<(Digest, u64), Duration>,
     /// What may be forgotten if all agree, and who does not yet.
     burial: Option<Burial>,
+}
+
+/// Of a thing that this node has: who owns it, which others hold it, and the digest of its family.
+struct Shared {
+    owner: NodeId,
+    holders: Vec<NodeId>,
+    digest: Digest,
+}
+
+impl Shared {
+    /// Between which owners and replicas it is compared, as far as that concerns this node.
+    fn pairs(&self, me: NodeId) -> Vec<(NodeId, NodeId)> {
+        if self.owner == me {
+            self.holders.iter().map(|holder| (me, *holder)).collect()
+        } else {
+            alloc::vec![(self.owner, me)]
+        }
+    }
 }
 
 struct Burial {
@@ -47,7 +68,19 @@ const MAX_BURIED: usize = 1000;
 impl Node {
     /// The family of this has changed.
     pub(super) fn stir(&mut self, root: &Digest) {
-        self.sweep.digests.remove(root);
+        self.sweep.stale.insert(*root, true);
+    }
+
+    /// Others hold this now, or another owns it.
+    pub(super) fn regroup(&mut self, root: &Digest) {
+        self.sweep.stale.entry(*root).or_insert(false);
+    }
+
+    /// Other nodes are there now: anything may have another owner.
+    pub(super) fn regroup_all(&mut self) {
+        for root in self.catalogue.roots() {
+            self.sweep.stale.entry(root).or_insert(false);
+        }
     }
 
     /// Another node has come: it is not long until the next comparison.
@@ -104,44 +137,66 @@ impl Node {
 
     /// Sends the owner's summary of what it believes both hold.
     pub(super) fn compare_with(&mut self, id: NodeId) {
-        let (number, summary) = (self.changes, self.summary_with(id));
+        let (number, summary) = (self.changes, self.summary(self.me.id, id));
         if let Some(peer) = self.peers.get_mut(&id) {
             (peer.compared, peer.compared_at) = (Some(number), self.now);
         }
         self.send(id, Message::Compare { number, summary });
     }
 
-    fn summary_with(&mut self, replica: NodeId) -> Summary {
-        let shared = self.shared(self.me.id, replica);
-        consistency::summary(shared.into_iter().map(|root| (root, self.digest(root))).collect::<Vec<_>>())
+    /// The summary of what one owns and the other holds; one of them is this node.
+    fn summary(&mut self, owner: NodeId, replica: NodeId) -> Summary {
+        self.refresh();
+        self.sweep.sums.get(&(owner, replica)).map(Sums::summary).unwrap_or_default()
     }
 
-    /// What this node has that the one owns and the other holds.
-    fn shared(&self, owner: NodeId, replica: NodeId) -> Vec<Digest> {
-        let roots = self.catalogue.roots();
-        let held = roots.filter(|root| replica == self.me.id || self.routing.held(replica, root).is_some());
-        held.filter(|root| self.owner(root) == Some(owner)).collect()
-    }
-
-    fn digest(&mut self, root: Digest) -> Digest {
-        if let Some(known) = self.sweep.digests.get(&root) {
-            return *known;
+    /// Mends the sums where something has changed.
+    fn refresh(&mut self) {
+        let me = self.me.id;
+        for (root, has_changed) in core::mem::take(&mut self.sweep.stale) {
+            let before = self.sweep.shared.remove(&root);
+            for pair in before.iter().flat_map(|before| before.pairs(me)) {
+                let before = before.iter().next().expect("it has pairs");
+                self.sweep.sums.entry(pair).or_default().remove(&root, &before.digest);
+            }
+            let Some(owner) = self.catalogue.get(&root).and_then(|_| self.owner(&root)) else { continue };
+            let digest = match before {
+                Some(before) if !has_changed => before.digest,
+                Some(_) | None => self.digest(root),
+            };
+            let holders = self.routing.holders(&root).iter().map(|(id, _)| *id).filter(|id| *id != me);
+            let shared = Shared { owner, holders: holders.collect(), digest };
+            for pair in shared.pairs(me) {
+                self.sweep.sums.entry(pair).or_default().insert(&root, &digest);
+            }
+            self.sweep.shared.insert(root, shared);
         }
+    }
+
+    fn digest(&self, root: Digest) -> Digest {
         let members = self.catalogue.family(root);
         let records = members.iter().filter_map(|id| Some((*id, self.catalogue.get(id)?)));
-        let digest = consistency::family(records);
-        self.sweep.digests.insert(root, digest);
-        digest
+        consistency::family(records)
+    }
+
+    /// What one owns and the other holds of these parts, with the digests here.
+    fn shared(&mut self, owner: NodeId, replica: NodeId, parts: &[u8]) -> BTreeMap<Digest, Digest> {
+        self.refresh();
+        let of = |part: &u8| {
+            let [mut first, mut last] = [[0; 32], [u8::MAX; 32]];
+            (first[0], last[0]) = (*part, *part);
+            self.sweep.shared.range(Digest::from_bytes(first)..=Digest::from_bytes(last))
+        };
+        let all = parts.iter().flat_map(of);
+        let between = all.filter(|(_, shared)| shared.pairs(self.me.id).contains(&(owner, replica)));
+        between.map(|(root, shared)| (*root, shared.digest)).collect()
     }
 
     /// The owner compares: says what differs here.
     pub(super) fn compare(&mut self, owner: NodeId, number: u64, theirs: &Summary) {
-        let shared = self.shared(owner, self.me.id);
-        let digests: Vec<(Digest, Digest)> =
-            shared.into_iter().map(|root| (root, self.digest(root))).collect();
-        let mine = consistency::summary(digests.iter().copied());
+        let mine = self.summary(owner, self.me.id);
         let parts = consistency::differing(&mine, theirs);
-        let held = digests.into_iter().filter(|(root, _)| parts.contains(&consistency::part(root))).collect();
+        let held = self.shared(owner, self.me.id, &parts).into_iter().collect();
         self.send(owner, Message::Differ { number, parts, held });
     }
 
@@ -157,10 +212,8 @@ impl Node {
             return;
         }
         let theirs: BTreeMap<Digest, Digest> = held.iter().copied().collect();
-        let shared = self.shared(self.me.id, replica);
         let (mut behind, mut wanted) = (Vec::new(), Vec::new());
-        for root in shared.into_iter().filter(|root| parts.contains(&consistency::part(root))) {
-            let digest = self.digest(root);
+        for (root, digest) in self.shared(self.me.id, replica, parts) {
             if theirs.get(&root) != Some(&digest) {
                 behind.push(root);
                 wanted.extend(theirs.contains_key(&root).then_some(root));

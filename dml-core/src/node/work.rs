@@ -44,7 +44,7 @@ impl Node {
             match source {
                 Some(Source::Here) => {
                     let (jobs, _) = self.shares.ready();
-                    let work = self.assign(self.now, &claim);
+                    let work = self.assign(&claim);
                     if !work.is_empty() {
                         self.turn += work.len() as u64 * STRIDE / u64::from(jobs.max(1));
                         self.claims.remove(&ticket);
@@ -148,13 +148,13 @@ impl Node {
     }
 
     /// The next pieces for a worker, fairly chosen.
-    pub(super) fn assign(&mut self, now: Duration, claim: &Claim) -> Vec<Assignment> {
+    pub(super) fn assign(&mut self, claim: &Claim) -> Vec<Assignment> {
         let mut work = Vec::new();
         while (work.len() as u32) < claim.slots
             && let Some(id) = self.shares.next(&claim.have)
         {
             let job = self.catalogue.job(&id);
-            let Some((job, slot)) = job.and_then(|job| Some((job, self.free_slot(now, id, job)?))) else {
+            let Some((job, slot)) = job.and_then(|job| Some((job, self.free_slot(id, job)?))) else {
                 self.shares.rest(&id);
                 continue;
             };
@@ -164,7 +164,7 @@ impl Node {
                 Piece::Fold => job.progress.units.clone(),
             };
             let (spec, progress) = (job.spec.clone(), Progress { units, ..job.progress });
-            let lease = self.leases.grant(now, slot, self.catalogue.root(id), &claim.worker);
+            let lease = self.leases.grant(self.now, slot, self.catalogue.root(id), &claim.worker);
             self.shares.serve(&id);
             let lease_ms = self.settings.lease.as_millis() as u64;
             work.push(Assignment { lease, lease_ms, spec, progress });
@@ -173,10 +173,10 @@ impl Node {
     }
 
     /// The first piece of a job that nobody works on.
-    fn free_slot(&self, now: Duration, id: Digest, job: &Job) -> Option<Slot> {
+    fn free_slot(&self, id: Digest, job: &Job) -> Option<Slot> {
         let (plan, progress) = (&job.spec.plan, &job.progress);
         let slot = |piece| Slot { job: id, round: progress.round, piece };
-        let free = |slot: &Slot| self.leases.is_free(now, slot);
+        let free = |slot: &Slot| self.leases.is_free(self.now, slot);
         if plan.fold && (plan.units == 1 || progress.is_foldable(plan)) {
             return Some(slot(Piece::Fold)).filter(free);
         }
@@ -185,12 +185,12 @@ impl Node {
     }
 
     /// Takes a result in, whoever brings it: it is the same bytes. Only what is over is refused.
-    pub(super) fn report(&mut self, now: Duration, lease: Lease, outcome: Outcome) -> Response {
+    pub(super) fn report(&mut self, lease: Lease, outcome: Outcome) -> Response {
         let slot = lease.slot;
         if let Outcome::Released { pause_ms } = outcome {
             // No piece is kept back for longer than by a worker that died with it.
             let pause = Duration::from_millis(pause_ms).min(self.settings.lease);
-            self.leases.release(now, &lease, pause);
+            self.leases.release(self.now, &lease, pause);
             self.shares.wake(&slot.job);
             return Response::Done;
         }
@@ -262,7 +262,8 @@ impl Node {
     }
 
     /// Frees what was not renewed, forgets workers that are gone, and gives up pieces that kill their workers.
-    pub(super) fn expire(&mut self, now: Duration) {
+    pub(super) fn expire(&mut self) {
+        let now = self.now;
         for slot in self.leases.expire(now) {
             self.freed(slot);
         }
@@ -286,28 +287,28 @@ impl Node {
     /// Renews leases that this node has granted, or that its predecessor has. Gives those that are lost.
     pub(super) fn renew_here(&mut self, worker: &str, leases: Vec<Lease>) -> Vec<Lease> {
         let (now, life) = (self.now, self.settings.lease);
-        leases.iter().for_each(|lease| self.heard(now, lease));
+        leases.iter().for_each(|lease| self.heard(lease));
         let lost = |lease: &Lease| !self.leases.renew(now, lease) && !self.adopt(lease, worker, life);
         leases.into_iter().filter(lost).collect()
     }
 
     /// A worker was heard of: it holds this lease.
-    pub(super) fn heard(&mut self, now: Duration, lease: &Lease) {
+    pub(super) fn heard(&mut self, lease: &Lease) {
         if let Some(worker) = self.leases.holder(lease)
             && let Some(seen) = self.workers.get_mut(worker)
         {
-            seen.at = now;
+            seen.at = self.now;
         }
     }
 
     /// A worker leaves: what it holds is free, and what it asked for is not wanted any more.
-    pub(super) fn leave(&mut self, now: Duration, worker: &str, dead: bool) {
+    pub(super) fn leave(&mut self, worker: &str, dead: bool) {
         for slot in self.leases.release_all(worker, dead) {
             self.freed(slot);
         }
         for waiting in self.claims.values_mut().filter(|waiting| waiting.what.worker == worker) {
             waiting.what.slots = 0;
-            waiting.until = now;
+            waiting.until = self.now;
         }
         self.workers.remove(worker);
     }

@@ -179,6 +179,27 @@ fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
 }
 
 #[test]
+fn a_write_counts_the_copy_that_another_node_orders() {
+    let mut waited = 0;
+    for victim in 1..=3 {
+        let mut net = Net::new(4);
+        // Dead, and nobody knows.
+        net.nodes.remove(&victim);
+        let create = Request::Create { body: both().0, name: Some("x".into()) };
+        let ticket = net.send(4, create);
+        waited += u32::from(!net.replies.contains_key(&ticket));
+        // The owner is another node than the one that waits; it puts the missing copy elsewhere.
+        net.kill(victim);
+        net.pass(2);
+        let Some(Response::Created { replicas, .. }) = net.replies.get(&ticket) else {
+            panic!("not acknowledged after the death of {victim}: {:?}", net.replies)
+        };
+        assert_eq!(*replicas, 3);
+    }
+    assert!(waited > 0, "no copy was on its way to the dead node");
+}
+
+#[test]
 fn any_node_answers_for_all() {
     let mut net = Net::new(5);
     let (dataset, training) = both();
@@ -359,4 +380,78 @@ fn leases_move_with_the_ownership() {
     assert_eq!(net.ask(1, renew), Response::Lost(vec![]));
     assert_eq!(net.ask(1, done(lease)), Response::Done);
     net.agree(2);
+}
+
+#[test]
+fn what_only_the_other_side_holds_is_named_not_denied() {
+    let mut net = Net::new(5);
+    let (dataset, _) = both();
+    let (id, _) = net.create(1, dataset);
+    let holders = net.holders(id);
+    net.split(&holders);
+    let other = *net.nodes.keys().find(|n| !holders.contains(n)).expect("there are others");
+    let Response::Refused(refusal) = net.ask(other, watch(id, 0)) else { panic!("it is not here") };
+    let Refusal::Unreachable { id: named, nodes } = refusal else { panic!("{refusal}") };
+    assert_eq!((named, nodes.matches("db-").count()), (id, 3));
+    net.split(&[]);
+    assert!(matches!(net.ask(other, watch(id, 0)), Response::Family { .. }));
+}
+
+#[test]
+fn a_write_with_too_few_copies_says_so_and_is_kept() {
+    let mut net = Net::new(2);
+    // The second is taken to be there, but hears nothing: its disk is full, say.
+    net.cut = [2].into();
+    let (dataset, _) = both();
+    let ticket = net.send(1, Request::Create { body: dataset.clone(), name: None });
+    net.pass(29);
+    assert_eq!(net.replies.get(&ticket), None, "other nodes are tried for a while");
+    net.pass(2);
+    let refused = Response::Refused(Refusal::TooFewCopies { copies: 1, wanted: 2 });
+    assert_eq!(net.replies.remove(&ticket), Some(refused));
+    net.cut = BTreeSet::new();
+    net.pass(11);
+    net.agree(2);
+    assert_eq!(net.create(1, dataset).1, 2, "asking again is enough");
+}
+
+#[test]
+fn results_that_contradict_each_other_raise_an_alarm_and_one_wins_everywhere() {
+    let mut net = Net::new(2);
+    let (dataset, training) = both();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    net.split(&[2]);
+    for n in [1, 2] {
+        let Response::Work(work) = net.ask(n, claim("w", 1, 0)) else { panic!("work") };
+        let state = Digest::of(&[n]);
+        let wrong = report(work[0].lease, Outcome::State { state, finished: false });
+        assert_eq!(net.ask(n, wrong), Response::Done);
+    }
+    net.split(&[]);
+    net.pass(8);
+    assert!(net.nodes.values().map(Node::divergences).sum::<u64>() > 0, "somebody computes wrong");
+    net.agree(2);
+    let prepare = id.child("prepare/0");
+    let kept = net.nodes[&1].catalogue.job(&prepare).and_then(Job::result);
+    assert_eq!(kept, [1, 2].map(|n| Digest::of(&[n])).into_iter().max());
+}
+
+#[test]
+fn a_result_finds_its_job_through_a_node_that_has_not_heard_of_it() {
+    let (dataset, training) = both();
+    let mut net = Net::new(8);
+    let (first, second) = (net.create(1, dataset.clone()).0, net.create(1, training.clone()).0);
+    let holders = [net.holders(first), net.holders(second)].concat();
+    let other = *net.nodes.keys().find(|n| !holders.contains(n)).expect("one holds neither");
+    // The same again, but that one misses all letters, though nobody holds it for dead.
+    let mut net = Net::new(8);
+    net.cut = [other].into();
+    net.create(1, dataset);
+    let (id, _) = net.create(1, training);
+    let at = net.owners(id)[0];
+    let Response::Work(work) = net.ask(at, claim("w", 1, 0)) else { panic!("work") };
+    net.cut.clear();
+    assert!(net.nodes[&other].routing.holders(&id).is_empty());
+    assert_eq!(net.ask(other, done(work[0].lease)), Response::Done);
 }
