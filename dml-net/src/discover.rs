@@ -3,8 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,7 +49,9 @@ pub struct Dns {
     name: String,
     port: u16,
     /// The lookup under way. One that hangs is waited for again and never doubled.
-    lookup: tokio::sync::Mutex<Option<JoinHandle<Vec<SocketAddr>>>>,
+    lookup: tokio::sync::Mutex<Option<JoinHandle<io::Result<Vec<SocketAddr>>>>>,
+    /// Whether the last lookup failed: that is told once.
+    fails: AtomicBool,
 }
 
 /// How long the resolver may take.
@@ -54,7 +60,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Dns {
     /// The nodes behind this name, on this port, which DNS does not tell.
     pub fn new(name: impl Into<String>, port: u16) -> Self {
-        Self { name: name.into(), port, lookup: Default::default() }
+        Self { name: name.into(), port, lookup: Default::default(), fails: AtomicBool::default() }
+    }
+
+    /// A name that is unknown may be known later, when the others have started: it is asked for again.
+    fn failed(&self, why: &dyn std::fmt::Display) {
+        if !self.fails.swap(true, Ordering::Relaxed) {
+            tracing::warn!(name = %self.name, %why, "the name of the db nodes is not known: it is asked for again");
+        }
     }
 }
 
@@ -63,40 +76,128 @@ impl Discover for Dns {
     async fn addresses(&self) -> Vec<SocketAddr> {
         let mut under_way = self.lookup.lock().await;
         let lookup = under_way.get_or_insert_with(|| tokio::spawn(look_up(self.name.clone(), self.port)));
-        let Ok(found) = tokio::time::timeout(PATIENCE, lookup).await else { return Vec::new() };
+        let Ok(found) = tokio::time::timeout(PATIENCE, lookup).await else {
+            self.failed(&format_args!("no answer within {} s", PATIENCE.as_secs()));
+            return Vec::new();
+        };
         *under_way = None;
-        found.unwrap_or_default()
+        match found.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(addresses) => {
+                self.fails.store(false, Ordering::Relaxed);
+                addresses
+            }
+            Err(error) => {
+                self.failed(&error);
+                Vec::new()
+            }
+        }
     }
 }
 
-async fn look_up(name: String, port: u16) -> Vec<SocketAddr> {
-    let found = tokio::net::lookup_host((name.as_str(), port)).await;
-    let mut addresses: Vec<SocketAddr> = match found {
-        Ok(found) => found.collect(),
-        Err(error) => {
-            tracing::debug!(%name, %error, "the name is not known");
-            Vec::new()
-        }
-    };
+async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), port)).await?.collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses
+    Ok(addresses)
 }
 
-/// The source for what a user wrote after `--join`: `ADDRESS:PORT`, `NAME:PORT`, or either without a port.
-pub fn source(join: &str, default_port: u16) -> Box<dyn Discover> {
-    let join = join.trim().trim_start_matches("http://").trim_end_matches('/');
-    if let Ok(address) = join.parse::<SocketAddr>() {
-        return Box::new(Fixed(vec![address]));
+/// The port of db nodes, where none is given.
+pub const PORT: u16 = 7301;
+
+/// Where db nodes are said to be: what a user wrote after `--join`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// One node.
+    Address(SocketAddr),
+    /// All addresses behind a name.
+    Name {
+        /// The name, for the system's resolver.
+        name: String,
+        /// The port, which DNS does not tell.
+        port: u16,
+    },
+}
+
+/// Why a text is no place of db nodes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAPlace {
+    /// It is neither an address nor a name.
+    #[error("this is neither an address nor a host name: write {HOW}")]
+    Text,
+    /// What follows the last colon is no port.
+    #[error("'{0}' is no port, which is a number from 1 to 65535: write {HOW}")]
+    Port(String),
+    /// No node can be reached there.
+    #[error("{0} is an address to listen on, where no node can be reached: write that of another node")]
+    Nowhere(SocketAddr),
+}
+
+const HOW: &str = "10.0.0.5:7301, [fd00::5]:7301 or db.example.org:7301 (without a port, it is 7301)";
+
+impl std::str::FromStr for Place {
+    type Err = NotAPlace;
+
+    /// Reads `ADDRESS:PORT`, `NAME:PORT`, or either without a port, all with or without `http://`.
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let text = text.trim();
+        let text = text.strip_prefix("http://").unwrap_or(text);
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let alone = || Some(SocketAddr::new(bare.parse().ok()?, PORT));
+        if let Some(address) = text.parse().ok().or_else(alone) {
+            return if plausible(address) {
+                Ok(Self::Address(address))
+            } else {
+                Err(NotAPlace::Nowhere(address))
+            };
+        }
+        let (name, port) = text.rsplit_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+        if !is_host_name(name) {
+            return Err(NotAPlace::Text);
+        }
+        let port = match port {
+            None => PORT,
+            Some(digits) => {
+                digits.parse().ok().filter(|port| *port != 0).ok_or(NotAPlace::Port(digits.into()))?
+            }
+        };
+        Ok(Self::Name { name: name.into(), port })
     }
-    if let Ok(ip) = join.trim_matches(['[', ']']).parse() {
-        return Box::new(Fixed(vec![SocketAddr::new(ip, default_port)]));
-    }
-    let (name, port) = match join.rsplit_once(':') {
-        Some((name, port)) => (name, port.parse().unwrap_or(default_port)),
-        None => (join, default_port),
+}
+
+/// Whether a name is made as host names are (RFC 1123), with underscores too, which names of services have. What ends in
+/// digits alone is an address with a mistake.
+fn is_host_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(good)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
-    Box::new(Dns::new(name, port))
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl Place {
+    /// What tells the addresses there.
+    pub fn source(&self) -> Box<dyn Discover> {
+        match self {
+            Self::Address(address) => Box::new(Fixed(vec![*address])),
+            Self::Name { name, port } => Box::new(Dns::new(name, *port)),
+        }
+    }
 }
 
 /// Keeps the bytes of the address cache. It is called where it may block.
@@ -256,13 +357,58 @@ mod tests {
         }
     }
 
+    fn place(text: &str) -> Result<Place, NotAPlace> {
+        text.parse()
+    }
+
+    #[test]
+    fn names_and_addresses_are_told_apart() {
+        let local = Place::Address(SocketAddr::from(([127, 0, 0, 1], PORT)));
+        for text in ["127.0.0.1", "127.0.0.1:7301", "http://127.0.0.1:7301/", " 127.0.0.1 "] {
+            assert_eq!(place(text), Ok(local.clone()), "{text}");
+        }
+        for text in ["::1", "[::1]", "[::1]:7301"] {
+            assert_eq!(place(text).map(|place| place.to_string()), Ok("[::1]:7301".into()), "{text}");
+        }
+        for (text, name, port) in [("tasks.db", "tasks.db", PORT), ("db_1.example.:99", "db_1.example.", 99)]
+        {
+            assert_eq!(place(text), Ok(Place::Name { name: name.into(), port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_told_how_to_be_one() {
+        for text in [
+            "",
+            ":",
+            "http://",
+            "a b",
+            "a//b",
+            "https://a:1",
+            "a:1:2",
+            "-a",
+            "10.0.0.5.6",
+            "10.0.0.256:1",
+            "ü",
+        ] {
+            assert_eq!(place(text), Err(NotAPlace::Text), "{text}");
+        }
+        for (text, port) in
+            [("db:port", "port"), ("db:", ""), ("db:0", "0"), ("db:65536", "65536"), ("db:-1", "-1")]
+        {
+            assert_eq!(place(text), Err(NotAPlace::Port(port.into())), "{text}");
+        }
+        for text in ["0.0.0.0", "0.0.0.0:7301", "[::]:7301", "127.0.0.1:0", "255.255.255.255:1"] {
+            assert!(matches!(place(text), Err(NotAPlace::Nowhere(_))), "{text}");
+        }
+        assert!(place("a b").expect_err("a blank").to_string().contains("10.0.0.5:7301"));
+    }
+
     #[tokio::test]
-    async fn names_and_addresses_are_told_apart() {
-        let local = SocketAddr::from(([127, 0, 0, 1], 7301));
-        assert_eq!(source("127.0.0.1", 7301).addresses().await, [local]);
-        assert_eq!(source("http://127.0.0.1:7301/", 1).addresses().await, [local]);
-        assert!(source("localhost:7301", 1).addresses().await.iter().all(|a| a.port() == 7301));
-        assert_eq!(source("no-such-host.invalid", 1).addresses().await, []);
+    async fn a_name_gives_its_addresses_or_none() {
+        let source = place("localhost:99").expect("a name").source();
+        assert!(source.addresses().await.iter().all(|address| address.port() == 99));
+        assert_eq!(Dns::new("no-such-host.invalid", 1).addresses().await, []);
     }
 
     #[tokio::test]
@@ -284,7 +430,7 @@ mod tests {
     async fn a_lookup_that_hangs_is_not_doubled() {
         let dns = Dns::new("db.example", 7301);
         let (answer, hangs) = tokio::sync::oneshot::channel();
-        *dns.lookup.lock().await = Some(tokio::spawn(async { hangs.await.unwrap_or_default() }));
+        *dns.lookup.lock().await = Some(tokio::spawn(async { Ok(hangs.await.unwrap_or_default()) }));
         let start = Instant::now();
         assert_eq!(dns.addresses().await, []);
         assert_eq!(start.elapsed(), PATIENCE);

@@ -7,6 +7,7 @@
 pub(crate) mod exchange;
 mod refresh;
 mod table;
+mod together;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +27,7 @@ use tokio::{sync::Notify, time::Instant};
 use self::{
     exchange::{Question, Silence, exchange},
     table::{Node, Table},
+    together::Queue,
 };
 use crate::{
     db::MAX_BLOB,
@@ -34,6 +36,8 @@ use crate::{
     problem::Problem,
     view::{NodeView, Page},
 };
+
+pub(crate) use together::Answers;
 
 /// Why the db nodes gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,8 @@ pub struct Link {
 
 struct Shared {
     table: Mutex<Table>,
+    /// Requests that go together.
+    queue: Mutex<Queue>,
     /// Where new nodes come from, if they do.
     discovery: Option<Discovery>,
     /// Notified when a node is there that was not.
@@ -104,7 +110,15 @@ impl Link {
 
     fn empty(discovery: Option<Discovery>) -> Self {
         let (arrival, departure) = (Notify::new(), Arc::default());
-        Self { shared: Arc::new(Shared { table: Mutex::default(), discovery, arrival, departure }) }
+        Self {
+            shared: Arc::new(Shared {
+                table: Mutex::default(),
+                queue: Mutex::default(),
+                discovery,
+                arrival,
+                departure,
+            }),
+        }
     }
 
     /// The db nodes ever known: where, whether they answered last time, how long ago that was.
@@ -114,6 +128,11 @@ impl Link {
 
     /// Asks the brain of a db node.
     pub async fn ask(&self, request: &Request) -> Result<Response, LinkError> {
+        if let Request::Report { .. } = request
+            && let Some(answer) = self.ask_together(request).await
+        {
+            return Ok(answer?);
+        }
         let wait = if let Request::Watch { wait_ms, .. } = request {
             *wait_ms
         } else if let Request::Claim(claim) = request {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use dml_compute::metrics::{Curves, Permutation};
 use dml_core::{
     Column, Digest, Params, Task,
     lease::Piece,
@@ -199,6 +200,12 @@ pub struct ModelView {
     pub metrics: Option<Json>,
     /// The part that each column has in its predictions; they sum to 1.
     pub importance: Option<BTreeMap<String, f64>>,
+    /// How much worse it predicts rows that it has not seen when the values of a column are dealt out anew among them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub permutation: Option<Permutation>,
+    /// What pictures of it are drawn from; in the answer to a request for one model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub curves: Option<Curves>,
     /// The digest of its bytes.
     pub digest: Digest,
     /// When its training was created: milliseconds since 1970.

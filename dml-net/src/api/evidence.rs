@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use dml_compute::metrics::{Curves, Permutation};
 use dml_core::{
     Body, Digest, Job, Training, Validation,
     job::Work,
     node::{Entry, Request, Response},
     training::{ModelStatus, State, state_of},
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::{ask, unexpected};
@@ -154,7 +156,15 @@ impl Family {
 /// What an evaluation found.
 pub(super) struct Report {
     pub(super) metrics: Json,
+    pub(super) rest: Rest,
+}
+
+/// What is told of a model beside its metrics.
+#[derive(Default)]
+pub(super) struct Rest {
     pub(super) importance: Option<BTreeMap<String, f64>>,
+    pub(super) permutation: Option<Permutation>,
+    pub(super) curves: Option<Curves>,
 }
 
 impl Report {
@@ -162,8 +172,12 @@ impl Report {
         let bytes = worker.shared.blob(digest).await?;
         let mut metrics: Json =
             serde_json::from_slice(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
-        let importance = metrics.as_object_mut().and_then(|report| report.remove("importance"));
-        Ok(Self { metrics, importance: importance.and_then(|value| serde_json::from_value(value).ok()) })
+        let rest = Rest {
+            importance: taken(&mut metrics, "importance"),
+            permutation: taken(&mut metrics, "permutation"),
+            curves: taken(&mut metrics, "curves"),
+        };
+        Ok(Self { metrics, rest })
     }
 
     /// Greater is better: by accuracy, then by log-loss; by RMSE.
@@ -175,6 +189,11 @@ impl Report {
             (None, None) => (f64::NEG_INFINITY, f64::NEG_INFINITY),
         }
     }
+}
+
+/// Takes a field out of a report, if it is there and can be read.
+fn taken<T: DeserializeOwned>(report: &mut Json, field: &str) -> Option<T> {
+    serde_json::from_value(report.as_object_mut()?.remove(field)?).ok()
 }
 
 /// A batch prediction as users see it.

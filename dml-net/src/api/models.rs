@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::{Kind as ModelKind, Model, model::PredictError, table};
+use dml_compute::{Kind as ModelKind, Model, model::PredictError, onnx::OnnxError, table};
 use dml_core::{
     Body, Digest,
     node::{Refusal, Request, Response},
@@ -100,8 +100,8 @@ impl Found {
             None => None,
         };
         let name = &spec.model_names()[self.place];
-        let (metrics, importance) =
-            report.map_or((None, None), |report| (Some(report.metrics), report.importance));
+        let (metrics, rest) = report.map(|report| (report.metrics, report.rest)).unzip();
+        let rest = rest.unwrap_or_default();
         Ok(ModelView {
             id: self.id,
             name: format!("{}/{name}", self.family.name.clone().unwrap_or_else(|| self.family.id.short())),
@@ -112,7 +112,9 @@ impl Found {
             kind: spec.models[self.place].kind.clone(),
             params: spec.models[self.place].params.clone(),
             metrics,
-            importance,
+            importance: rest.importance,
+            permutation: rest.permutation,
+            curves: rest.curves,
             digest: self.digest,
             created_ms: self.family.created_ms,
             features: None,
@@ -130,7 +132,7 @@ pub(super) async fn list(
     let mut items = Vec::new();
     for entry in entries {
         match found(&worker, entry.id).await {
-            Ok(found) => items.push(found.view(&worker).await?),
+            Ok(found) => items.push(ModelView { curves: None, ..found.view(&worker).await? }),
             // Deleted since it was listed.
             Err(problem) if problem.status == 404 => {}
             Err(problem) => return Err(problem),
@@ -177,29 +179,53 @@ pub(super) async fn download(
     Path(id): Path<String>,
     CheckedQuery(query): CheckedQuery<Download>,
 ) -> Result<HttpResponse, Problem> {
+    let format = query.format.as_deref().unwrap_or("native");
     let found = resolve(&worker, &id).await?;
-    let bytes = worker.shared.blob(found.digest).await?;
-    let name = &found.family.training.spec.model_names()[found.place];
-    let (kind, ending, body) = match query.format.as_deref().unwrap_or("native") {
-        "native" => ("application/octet-stream", "dml", Bytes::from_owner(bytes)),
-        "json" => {
-            let model = load(&worker, found.digest).await?;
-            let json = model.to_json(worker.shared.engine.registry());
-            let json = json.map_err(|error| Problem::internal(error.to_string()))?;
-            ("application/json", "json", json.into())
-        }
+    let (kind, ending) = match format {
+        "native" => ("application/octet-stream", "dml"),
+        "json" => ("application/json", "json"),
+        "onnx" => ("application/octet-stream", "onnx"),
         other => {
-            let detail = format!("a model can be downloaded as native or json, not as '{other}'");
+            let detail = format!("a model can be downloaded as native, onnx or json, not as '{other}'");
             return Err(Problem::bad_request("unknown-format", detail));
         }
     };
+    let name = &found.family.training.spec.model_names()[found.place];
     let disposition = format!("attachment; filename=\"{name}.{ending}\"");
+    let (digest, body) = if format == "native" {
+        (found.digest, Bytes::from_owner(worker.shared.blob(found.digest).await?))
+    } else {
+        let text = format == "json";
+        let model = load(&worker, found.digest).await?;
+        let convert = move || {
+            let registry = worker.shared.engine.registry();
+            if text {
+                return Ok(model.to_json(registry).map_err(OnnxError::Model)?.into_bytes());
+            }
+            model.to_onnx(registry, &found.id.to_string())
+        };
+        let converted: Result<Vec<u8>, OnnxError> = tokio::task::spawn_blocking(convert)
+            .await
+            .map_err(|error| Problem::internal(error.to_string()))?;
+        let bytes = converted?;
+        (Digest::of(&bytes), bytes.into())
+    };
     let head = [
         (header::CONTENT_TYPE, kind.to_string()),
         (header::CONTENT_DISPOSITION, disposition),
-        (header::ETAG, format!("\"{}\"", found.digest)),
+        (header::ETAG, format!("\"{digest}\"")),
     ];
     Ok((head, body).into_response())
+}
+
+impl From<OnnxError> for Problem {
+    fn from(error: OnnxError) -> Self {
+        let detail = error.to_string();
+        if let OnnxError::Model(_) = error {
+            return Self::internal(detail);
+        }
+        Self::unprocessable("not-exportable", detail)
+    }
 }
 
 /// Predictions at once, for rows as JSON or CSV, in the form that the client accepts.
@@ -261,4 +287,20 @@ async fn limited(request: HttpRequest) -> Result<Bytes, Problem> {
             Problem::bad_request("upload-truncated", "the body broke off before its end: send it again")
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dml_compute::WorkError;
+
+    #[test]
+    fn a_kind_that_has_no_file_is_not_our_fault() {
+        let kind = OnnxError::Kind { kind: "silent".into(), known: "linear, ridge".into() };
+        let problem = Problem::from(kind);
+        assert_eq!((problem.status, problem.code.as_str()), (422, "not-exportable"));
+        assert!(problem.detail.ends_with("kinds that can are linear, ridge"), "{problem}");
+        let broken = WorkError::Corrupt { what: "a model", why: "it ends".into() };
+        assert_eq!(Problem::from(OnnxError::Model(broken)).status, 500);
+    }
 }

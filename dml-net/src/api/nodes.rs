@@ -12,7 +12,7 @@ use dml_core::{
     swim::Health,
 };
 
-use super::{ask, find, unexpected};
+use super::{ask, check_name, find, unexpected};
 use crate::{
     problem::Problem,
     view::{HolderView, LeaseView, NodeView, Page, RoutingView},
@@ -67,6 +67,10 @@ pub(super) async fn route(
 async fn named(worker: &Worker, text: &str) -> Result<Digest, Problem> {
     if let Ok(id) = text.parse() {
         return Ok(id);
+    }
+    // A model is called after its training: TRAINING/MODEL.
+    for name in text.splitn(2, '/') {
+        check_name(name)?;
     }
     for kind in [Kind::Training, Kind::Dataset, Kind::Model, Kind::Prediction] {
         match find(worker, kind, text).await {

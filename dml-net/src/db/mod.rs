@@ -27,7 +27,7 @@ use crate::{
 use blobs::Blobs;
 pub use dml_core::node::Settings;
 use post::Post;
-pub(crate) use routes::MAX_BLOB;
+pub(crate) use routes::{ASKS, MAX_BLOB};
 use runtime::Inbox;
 
 /// Why a db node cannot be, or could not go on.

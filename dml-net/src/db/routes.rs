@@ -16,16 +16,21 @@ use dml_core::{
     swim::Health,
 };
 use dml_store::StoreError;
+use futures_util::future::join_all;
 use serde::Deserialize;
 
 use super::{Db, post::PATH as LETTERS};
 use crate::{
+    link::Answers,
     problem::Problem,
     view::{NodeView, Page},
 };
 
 /// The largest blob: a chunk is 16 MiB of CSV, and a state or model may be larger.
 pub(crate) const MAX_BLOB: usize = 256 << 20;
+
+/// Where several requests are asked at once.
+pub(crate) const ASKS: &str = "/v1/asks";
 
 /// The largest request to the brain: the record of a dataset with very many chunks.
 const MAX_ASK: usize = 64 << 20;
@@ -36,6 +41,7 @@ const MAX_LETTERS: usize = 256 << 20;
 pub(super) fn router(db: Db) -> Router {
     Router::new()
         .route("/v1/ask", post(ask).layer(DefaultBodyLimit::max(MAX_ASK)))
+        .route(ASKS, post(asks).layer(DefaultBodyLimit::max(MAX_ASK)))
         .route(LETTERS, post(letters).layer(DefaultBodyLimit::max(MAX_LETTERS)))
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
         .route("/v1/nodes", get(nodes))
@@ -50,6 +56,15 @@ async fn ready(State(db): State<Db>) -> Result<&'static str, Problem> {
 }
 
 async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<Response>, Problem> {
+    answer(&db, request).await.map(Json)
+}
+
+/// Several requests, each answered as if it had come by itself.
+async fn asks(State(db): State<Db>, Json(requests): Json<Vec<Request>>) -> Json<Answers> {
+    Json(join_all(requests.into_iter().map(|request| answer(&db, request))).await)
+}
+
+async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
     let blobs = db.shell.blobs.ensure(request.blobs(), None).await.map_err(stored)?;
     if let Some(blob) = blobs {
         let detail = format!("blob {blob} is not here: send it first, then what names it");
@@ -63,7 +78,7 @@ async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<
         // Another node may know better, or this one in a moment.
         return Err(Problem::unavailable(refusal.to_string()));
     }
-    Ok(Json(response))
+    Ok(response)
 }
 
 /// Letters of another db node. Those that name blobs wait for them on their own.
@@ -115,27 +130,37 @@ async fn blob(
     Query(place): Query<Where>,
 ) -> Result<HttpResponse, Problem> {
     let digest = parse(&digest)?;
-    let blobs = &db.shell.blobs;
-    let found = match blobs.get(digest).await {
+    let found = match db.shell.blobs.get(digest).await {
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::warn!(%error, "a damaged blob");
+            if place.here {
+                // Whoever asks has others to ask; this node needs its copy all the same.
+                tokio::spawn(async move { mend(&db, digest).await });
+                return Err(Problem::not_found(format!("blob {digest} was damaged here")));
+            }
             None
         }
         found => found.map_err(stored)?,
     };
-    if let Some(bytes) = found {
-        return Ok(bytes.into_response());
-    }
-    let elsewhere = if place.here { None } else { blobs.fetch(digest, None).await };
-    let Some(bytes) = elsewhere else {
-        return Err(Problem::not_found(format!("blob {digest} is not here")));
+    let bytes = match found {
+        None if !place.here => mend(&db, digest).await,
+        found => found.map(Bytes::from),
     };
-    if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true)
-        && let Err(error) = blobs.put(digest, bytes.clone()).await
-    {
-        tracing::warn!(%digest, %error, "a blob that was missing here could not be kept");
+    bytes
+        .map(IntoResponse::into_response)
+        .ok_or_else(|| Problem::not_found(format!("blob {digest} is not here")))
+}
+
+/// Fetches a blob that is missing here from another node, and keeps it if it belongs here.
+async fn mend(db: &Db, digest: Digest) -> Option<Bytes> {
+    let bytes = db.shell.blobs.fetch(digest, None).await?;
+    if db.shell.inbox.look(move |node| node.refers_to(&digest)).await == Some(true) {
+        match db.shell.blobs.put(digest, bytes.clone()).await {
+            Ok(()) => tracing::info!(%digest, "a blob that was missing here came from another node"),
+            Err(error) => tracing::warn!(%digest, %error, "a blob that was missing here could not be kept"),
+        }
     }
-    Ok(bytes.into_response())
+    Some(bytes)
 }
 
 async fn nodes(State(db): State<Db>) -> Result<Json<Page<NodeView>>, Problem> {

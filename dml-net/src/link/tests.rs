@@ -6,8 +6,12 @@ use axum::{
     extract::{Path, Request as HttpRequest},
     routing::{get, post, put},
 };
-use dml_core::member::{Member, NodeId};
-use futures_util::stream;
+use dml_core::{
+    lease::{Lease, Piece, Slot},
+    member::{Member, NodeId},
+    node::Outcome,
+};
+use futures_util::{future::join_all, stream};
 use http_body_util::BodyExt;
 
 use super::*;
@@ -423,4 +427,36 @@ async fn a_refusal_is_final_and_a_busy_node_is_asked_again() {
     let full = Link::new([full]).put_blob("x").await;
     assert!(matches!(&full, Err(LinkError::Problem(problem)) if problem.status == 507), "{full:?}");
     assert_eq!(asked.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn reports_go_together_and_what_could_not_be_done_goes_again_by_itself() {
+    let (groups, singles) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (all, each) = (groups.clone(), singles.clone());
+    let is_odd = |request: &Request| {
+        let Request::Report { lease, .. } = request else { panic!("only reports go together") };
+        lease.epoch % 2 == 1
+    };
+    let together = async move |Json(requests): Json<Vec<Request>>| {
+        all.fetch_add(1, Relaxed);
+        let answer = |request| if is_odd(request) { Err(Problem::unavailable("busy")) } else { Ok(word(0)) };
+        Json::<Answers>(requests.iter().map(answer).collect())
+    };
+    let alone = async move |Json(request): Json<Request>| {
+        each.fetch_add(1, Relaxed);
+        assert!(is_odd(&request), "an answer was not taken");
+        Json(word(1))
+    };
+    let router = Router::new().route("/v1/asks", post(together)).route("/v1/ask", post(alone));
+    let link = Link::new([Peer::router(router)]);
+    let report = |epoch: u64| {
+        let slot = Slot { job: Digest::of(b"job"), round: 0, piece: Piece::Unit(0) };
+        let lease = Lease { slot, root: slot.job, epoch };
+        Request::Report { lease, outcome: Outcome::Released { pause_ms: 0 } }
+    };
+    let asks = (0..100).map(async |epoch| link.ask(&report(epoch)).await.unwrap());
+    let answers = join_all(asks).await;
+    assert!(answers.iter().enumerate().all(|(i, answer)| *answer == word((i % 2) as u8)));
+    assert_eq!(singles.load(Relaxed), 50);
+    assert!(groups.load(Relaxed) < 10, "{} requests", groups.load(Relaxed));
 }

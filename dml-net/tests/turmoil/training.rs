@@ -82,7 +82,7 @@ fn a_db_dies(seed: u64) {
     let victim = seed as usize % 3;
     cluster.until("the work has begun", |dbs| dbs.iter().all(|db| db.records().len() > 2));
     // The power goes during a write.
-    cluster.dbs[victim].disk.cut_power_after(1 + cluster.draw(0, 250));
+    cluster.dbs[victim].disk.cut_power_after(1 + cluster.draw(0, 80));
     cluster.until("it goes", |dbs| dbs[victim].disk.is_off() || trained.borrow().is_some());
     assert!(trained.borrow().is_none(), "seed {seed}: it was over too soon");
     cluster.crash(victim);

@@ -52,13 +52,13 @@ impl Promise {
         Ok(Self { dataset, chunks, replicas: replicas.unwrap_or(0) })
     }
 
-    /// Whether a store keeps it, byte for byte.
+    /// Whether a store keeps it, byte for byte. What a store refuses to read is not kept.
     pub(crate) fn is_in(&self, store: &impl Store) -> bool {
-        let records = store.records().expect("the disk works");
+        let records = store.records().unwrap_or_default();
         let id = self.dataset.id();
         let record = records.iter().find(|(key, _)| *key == id);
         let body = record.and_then(|(_, bytes)| Record::from_bytes(bytes).expect("it is ours").body);
-        let blob = |chunk: &Vec<u8>| store.blob(Digest::of(chunk)).expect("the disk works");
+        let blob = |chunk: &Vec<u8>| store.blob(Digest::of(chunk)).ok().flatten();
         body == Some(Body::Dataset(self.dataset.clone()))
             && self.chunks.iter().all(|chunk| blob(chunk).as_ref() == Some(chunk))
     }
