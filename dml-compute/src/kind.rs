@@ -105,6 +105,17 @@ pub enum ParamError {
     },
 }
 
+impl Param {
+    /// How much the rows of each class count.
+    pub fn class_weight() -> Self {
+        Self {
+            name: "class_weight",
+            about: "none: every row counts the same; balanced: every class does, however many rows it has.",
+            domain: Domain::Choice { default: "none", choices: &["none", "balanced"] },
+        }
+    }
+}
+
 impl Domain {
     fn default(&self) -> Value {
         match *self {

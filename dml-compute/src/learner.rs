@@ -2,17 +2,22 @@
 //! finished model predicts. One learner a file in [`crate::learners`]; anyone may add their own to a
 //! [`Registry`](crate::Registry).
 
-use dml_core::{Params, Plan, Task};
+use std::{any::Any, ops::Range, sync::Arc};
+
+use dml_core::{Digest, Params, Plan, Task};
 use ndarray::{Array1, Array2};
+use rayon::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::WorkError, kind::Kind};
+use crate::{error::WorkError, kind::Kind, onnx};
 
 /// How a table becomes the matrix that a learner sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// No blanks: numbers imputed by the mean and standardised, categories one-hot. For linear models.
     Dense,
+    /// No blanks and nothing negative: numbers as they are, blanks as 0, categories one-hot. For kinds that count.
+    Counts,
     /// One column a feature: numbers as they are, categories as codes ordered by their mean target, blanks as NaN.
     /// For trees.
     Codes,
@@ -42,13 +47,21 @@ pub struct Block {
     pub rows: Vec<u64>,
 }
 
+/// What a learner made of a table, in a type of its own.
+pub type Kept = Arc<dyn Any + Send + Sync>;
+
 /// The training rows of a fit, as the learner's encoding shows them.
 pub trait Rows: Sync {
     /// How many chunks the table has.
     fn chunks(&self) -> usize;
 
     /// The training rows of one chunk; possibly none.
-    fn block(&self, chunk: usize) -> Result<Block, WorkError>;
+    fn block(&self, chunk: usize) -> Result<Arc<Block>, WorkError>;
+
+    /// The same, for who reads the table once and keeps what was made of it: the block itself is not kept.
+    fn block_once(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
+        self.block(chunk)
+    }
 
     /// Training rows chosen by the hash of their number, in the order of the table: for quantiles. All of them if
     /// there are few.
@@ -56,6 +69,22 @@ pub trait Rows: Sync {
 
     /// How many encoded features there are.
     fn width(&self) -> usize;
+
+    /// How many training rows each class has; nothing for regression.
+    fn class_rows(&self) -> Vec<u64>;
+
+    /// What was kept under that name of the same rows in the same encoding, by any fit, if it is there still. The name
+    /// says all else that it is a function of, so that no result depends on whether it is there.
+    fn recall(&self, _name: Digest) -> Option<Kept> {
+        None
+    }
+
+    /// Keeps what was made of the rows for units to come on the same machine, while there is room. `bytes` is about how
+    /// much memory it takes.
+    fn keep(&self, _name: Digest, _bytes: usize, _value: Kept) {}
+
+    /// Gives up what was kept under that name.
+    fn forget(&self, _name: Digest) {}
 }
 
 /// What a unit or a fold of a fit has to work with.
@@ -74,7 +103,57 @@ pub struct Fit<'a> {
     pub rows: &'a dyn Rows,
 }
 
+impl Block {
+    /// The cells of `x` row by row, and `y`.
+    pub(crate) fn cells(&self) -> (&[f64], &[f64]) {
+        let cells = self.x.as_slice().zip(self.y.as_slice());
+        cells.expect("a block is made of whole vectors, rows one after the other")
+    }
+}
+
+/// How many blocks are in memory at a time for each thread that works on them.
+const BLOCKS_AHEAD: usize = 2;
+
 impl Fit<'_> {
+    /// Makes something of each of some chunks, on all threads, and takes it in the order of the chunks. A block and what
+    /// is made of it are dropped before many others are read.
+    pub fn each_block<T: Send>(
+        &self,
+        chunks: Range<usize>,
+        make: impl Fn(&Block) -> Result<T, WorkError> + Sync,
+        mut take: impl FnMut(T),
+    ) -> Result<(), WorkError> {
+        let ahead = rayon::current_num_threads() * BLOCKS_AHEAD;
+        for start in chunks.clone().step_by(ahead) {
+            let made = (start..chunks.end.min(start + ahead)).into_par_iter();
+            let made: Vec<Result<T, WorkError>> = made.map(|chunk| make(&*self.rows.block(chunk)?)).collect();
+            for part in made {
+                take(part?);
+            }
+        }
+        Ok(())
+    }
+
+    /// How much a row of each class counts by the parameter `class_weight`: 1, or if it is `balanced` so much that every
+    /// class that has rows counts the same (King and Zeng 2001, "Logistic regression in rare events data").
+    pub fn class_weights(&self) -> Vec<f64> {
+        if self.params.text("class_weight") != "balanced" {
+            return vec![1.0; self.classes];
+        }
+        let rows = self.rows.class_rows();
+        let (all, classes) = (rows.iter().sum::<u64>(), rows.iter().filter(|rows| **rows > 0).count());
+        let weight = |rows: &u64| all as f64 / (classes as f64 * (*rows).max(1) as f64);
+        rows.iter().map(weight).collect()
+    }
+
+    /// An error for a classifier that was given nothing to tell apart.
+    pub fn at_least_two_classes(&self, kind: &str) -> Result<(), WorkError> {
+        match self.classes {
+            0 | 1 => Err(WorkError::Input(format!("{kind} needs a target with at least two classes"))),
+            _ => Ok(()),
+        }
+    }
+
     /// All training rows in one block: for learners that need the whole table at once.
     pub fn all_rows(&self) -> Result<Block, WorkError> {
         let blocks = (0..self.rows.chunks()).map(|c| self.rows.block(c)).collect::<Result<Vec<_>, _>>()?;
@@ -82,8 +161,8 @@ impl Fit<'_> {
         let mut x = Vec::with_capacity(rows.len() * self.rows.width());
         let mut y = Vec::with_capacity(rows.len());
         for block in blocks {
-            x.extend(block.x.iter());
-            y.extend(block.y);
+            x.extend(&block.x);
+            y.extend(&block.y);
         }
         let x = Array2::from_shape_vec((rows.len(), self.rows.width()), x).expect("blocks have equal widths");
         Ok(Block { x, y: Array1::from_vec(y), rows })
@@ -96,6 +175,16 @@ pub enum Folded<S, M> {
     Next(S),
     /// The model: the fit is finished, also when rounds are left.
     Done(M),
+}
+
+impl<S, M> Folded<S, M> {
+    /// The same with another model.
+    pub fn map<N>(self, model: impl FnOnce(M) -> N) -> Folded<S, N> {
+        match self {
+            Self::Next(state) => Folded::Next(state),
+            Self::Done(done) => Folded::Done(model(done)),
+        }
+    }
 }
 
 /// What a model says of some rows.
@@ -152,6 +241,13 @@ pub trait Learner: Send + Sync + 'static {
 
     /// How much each encoded feature contributes, not negative, in any unit; none if the kind cannot tell.
     fn importance(&self, _: &Self::Model) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// Adds nodes to a graph that make of the encoded matrix `x`, `[N, width]`, what [`Learner::predict`] does: numbers,
+    /// `[N, 1]`, or class probabilities, `[N, classes]`, in double precision. None if the kind cannot be told so. A kind
+    /// that can says "onnx" in [`Kind::exportable`].
+    fn onnx(&self, _model: &Self::Model, _graph: &mut onnx::Graph, _x: onnx::Value) -> Option<onnx::Value> {
         None
     }
 }

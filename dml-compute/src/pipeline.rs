@@ -9,6 +9,8 @@
 //! | category not seen in training | as the `(other)` ones; if there are none, 0 in all columns | as the others; if there are none, NaN |
 //! | constant or blank in all training rows, free text, more distinct texts than half the rows | ignored | ignored |
 //!
+//! [`Encoding::Counts`] is as dense, but leaves numbers as they are, with 0 for a blank, and refuses negative ones.
+//!
 //! The mean target of a category is drawn towards that of all rows as if ten more rows had it (Micci-Barreca 2001, "A
 //! preprocessing scheme for high-cardinality categorical attributes"); a class counts as its place among the classes. As
 //! only the order of categories matters to trees, this finds the best split for regression and two classes (Breiman et
@@ -35,6 +37,9 @@ pub const MAX_CODES: usize = 254;
 
 /// A text column with more distinct values than this, and than half its rows, names its rows and tells nothing of others.
 pub const MIN_IDENTIFIERS: usize = 50;
+
+/// How many rows are encoded together.
+const PANEL_ROWS: usize = 256;
 
 /// How many rows' weight the overall mean has in the mean target of a category.
 const SMOOTHING: f64 = 10.0;
@@ -97,6 +102,9 @@ pub enum Code {
 impl Pipeline {
     /// The encoding that these training rows ask for.
     pub fn new(profile: &Profile, encoding: Encoding) -> Result<Self, WorkError> {
+        if encoding == Encoding::Counts {
+            check_counts(profile)?;
+        }
         let fitted = Fitted { encoding, all: &profile.targets, places: &profile.places() };
         let columns = profile.features.iter().map(|feature| Encoded {
             name: feature.name.clone(),
@@ -174,15 +182,20 @@ impl Pipeline {
     }
 
     fn encode_values(&self, columns: &[Option<Values>], rows: &[usize]) -> Array2<f64> {
-        let mut x = Array2::zeros((rows.len(), self.width()));
-        let mut start = 0;
-        for (column, values) in self.columns.iter().zip(columns) {
-            if let Some(values) = values {
-                for (i, row) in rows.iter().enumerate() {
-                    column.code.write(values, *row, |offset, value| x[[i, start + offset]] = value);
+        let width = self.width();
+        let mut x = Array2::zeros((rows.len(), width));
+        let Some(cells) = x.as_slice_mut().filter(|_| width > 0) else { return x };
+        // Rows are written column by column, so many at a time that they stay near.
+        for (rows, cells) in rows.chunks(PANEL_ROWS).zip(cells.chunks_mut(PANEL_ROWS * width)) {
+            let mut start = 0;
+            for (column, values) in self.columns.iter().zip(columns) {
+                if let Some(values) = values {
+                    column.code.write(values, rows, |row, offset, value| {
+                        cells[row * width + start + offset] = value;
+                    });
                 }
+                start += column.code.width();
             }
-            start += column.code.width();
         }
         x
     }
@@ -215,29 +228,31 @@ impl Code {
         }
     }
 
-    /// Sets what is not 0 of a row's encoded columns.
-    fn write(&self, values: &Values, row: usize, mut set: impl FnMut(usize, f64)) {
+    /// Sets what is not 0 of some rows' encoded columns: the place among the rows, that among the columns, and the value.
+    fn write(&self, values: &Values, rows: &[usize], mut set: impl FnMut(usize, usize, f64)) {
         match self {
             Self::Ignored { .. } => {}
-            Self::Standard { mean, std } => {
-                if let Some(value) = values.number(row) {
-                    set(0, (value - mean) / std);
-                }
-            }
-            Self::Number => set(0, values.number(row).unwrap_or(f64::NAN)),
+            Self::Standard { mean, std } => values.numbers(rows, |row, value| {
+                set(row, 0, if value.is_nan() { 0.0 } else { (value - mean) / std });
+            }),
+            Self::Number => values.numbers(rows, |row, value| set(row, 0, value)),
             Self::OneHot { categories, other, blank } => {
-                let place = match values.text(row) {
-                    Some(text) => find(categories, &text).or(other.then_some(categories.len())),
-                    None => blank.then_some(categories.len() + usize::from(*other)),
-                };
-                if let Some(place) = place {
-                    set(place, 1.0);
+                for (row, at) in rows.iter().enumerate() {
+                    let place = match values.text(*at) {
+                        Some(text) => find(categories, &text).or(other.then_some(categories.len())),
+                        None => blank.then_some(categories.len() + usize::from(*other)),
+                    };
+                    if let Some(place) = place {
+                        set(row, place, 1.0);
+                    }
                 }
             }
             Self::Places { categories, places, other } => {
                 let known = |text: &str| find(categories, text).and_then(|i| places.get(i).copied());
-                let place = values.text(row).and_then(|text| known(&text).or(*other));
-                set(0, place.map_or(f64::NAN, f64::from));
+                for (row, at) in rows.iter().enumerate() {
+                    let place = values.text(*at).and_then(|text| known(&text).or(*other));
+                    set(row, 0, place.map_or(f64::NAN, f64::from));
+                }
             }
         }
     }
@@ -245,6 +260,22 @@ impl Code {
 
 fn find(categories: &[String], text: &str) -> Option<usize> {
     categories.binary_search_by(|category| category.as_str().cmp(text)).ok()
+}
+
+/// Counts are not negative.
+fn check_counts(profile: &Profile) -> Result<(), WorkError> {
+    for feature in &profile.features {
+        if let FeatureValues::Numbers(moments) = &feature.values
+            && moments.min < 0.0
+        {
+            let (name, least) = (&feature.name, moments.min);
+            return Err(WorkError::Input(format!(
+                "the column '{name}' has negative numbers, the least is {least}, and this kind takes counts: leave the \
+                 column out of the features, or choose another kind, as gaussian_nb"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What the encoding of a feature depends on, beside the feature.
@@ -267,8 +298,12 @@ impl Fitted<'_> {
                 match self.encoding {
                     Encoding::Codes if std == 0.0 && !blanks => ignored("is constant"),
                     Encoding::Codes => Code::Number,
-                    Encoding::Dense if std == 0.0 => ignored("is constant"),
-                    Encoding::Dense if !moments.is_finite() => ignored("is too large to compute with"),
+                    Encoding::Dense | Encoding::Counts if std == 0.0 => ignored("is constant"),
+                    Encoding::Dense | Encoding::Counts if !moments.is_finite() => {
+                        ignored("is too large to compute with")
+                    }
+                    // The number as it is, and 0 for a blank.
+                    Encoding::Counts => Code::Standard { mean: 0.0, std: 1.0 },
                     Encoding::Dense => Code::Standard { mean: moments.mean, std },
                 }
             }
@@ -282,7 +317,7 @@ impl Fitted<'_> {
                     return ignored("is constant");
                 }
                 match self.encoding {
-                    Encoding::Dense => {
+                    Encoding::Dense | Encoding::Counts => {
                         let (kept, rest) = most_frequent(categories, MAX_ONE_HOT);
                         let categories = kept.into_keys().cloned().collect();
                         Code::OneHot { categories, other: !rest.is_empty(), blank: blanks }

@@ -11,7 +11,7 @@ use crate::{
     error::WorkError,
     kind::{Kind, ParamError},
     learner::{Fit, Folded, Learner, Scores, Shape},
-    learners,
+    learners, onnx,
 };
 
 /// A learner whose values are bytes.
@@ -45,6 +45,9 @@ pub trait AnyModel {
 
     /// How much each encoded feature contributes; none if the kind cannot tell.
     fn importance(&self) -> Option<Vec<f64>>;
+
+    /// Its scores as nodes of a graph: see [`Learner::onnx`].
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value>;
 
     /// All that it consists of, to be read.
     fn json(&self) -> Result<serde_json::Value, WorkError>;
@@ -104,14 +107,27 @@ impl Default for Registry {
     /// The kinds that come with DML.
     fn default() -> Self {
         let mut registry = Self::empty();
-        let built_in: [Box<dyn AnyLearner>; 8] = [
+        let built_in: [Box<dyn AnyLearner>; 21] = [
             Box::new(Erased(learners::linear::Linear)),
             Box::new(Erased(learners::ridge::Ridge)),
+            Box::new(Erased(learners::lasso::Lasso)),
+            Box::new(Erased(learners::elastic_net::ElasticNet)),
+            Box::new(Erased(learners::glm::Glm)),
+            Box::new(Erased(learners::linear_svr::LinearSvr)),
+            Box::new(Erased(learners::ridge_classifier::RidgeClassifier)),
+            Box::new(Erased(learners::linear_svm::LinearSvm)),
+            Box::new(Erased(learners::bernoulli_nb::BernoulliNb)),
+            Box::new(Erased(learners::multinomial_nb::MultinomialNb)),
+            Box::new(Erased(learners::sgd_classifier::SgdClassifier)),
+            Box::new(Erased(learners::sgd_regressor::SgdRegressor)),
+            Box::new(Erased(learners::knn_classifier::KnnClassifier)),
+            Box::new(Erased(learners::knn_regressor::KnnRegressor)),
             Box::new(Erased(learners::logistic::Logistic)),
             Box::new(Erased(learners::gaussian_nb::GaussianNb)),
             Box::new(Erased(learners::linfa_linear::LinfaLinear)),
             Box::new(Erased(learners::decision_tree::DecisionTree)),
             Box::new(Erased(learners::random_forest::RandomForest)),
+            Box::new(Erased(learners::extra_trees::ExtraTrees)),
             Box::new(Erased(learners::gradient_boosting::GradientBoosting)),
         ];
         registry.learners.extend(built_in.into_iter().map(|learner| (learner.kind().name, learner)));
@@ -260,6 +276,10 @@ impl<L: Learner> AnyModel for Loaded<'_, L> {
         self.learner.importance(&self.model)
     }
 
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        self.learner.onnx(&self.model, graph, x)
+    }
+
     fn json(&self) -> Result<serde_json::Value, WorkError> {
         let unreadable =
             |error: serde_json::Error| WorkError::Corrupt { what: "a model", why: error.to_string() };
@@ -291,7 +311,7 @@ mod tests {
         let mut registry = Registry::default();
         let kinds = registry.kinds();
         assert!(kinds.is_sorted_by_key(|kind| (!kind.default, kind.name)));
-        assert_eq!(kinds.len(), 8);
+        assert_eq!(kinds.len(), 21);
         assert_eq!(registry.add(learners::linear::Linear), Err(KindError::Taken("linear")));
         for task in [Task::Regression, Task::Classification] {
             assert!(registry.defaults(task).len() >= 4);
@@ -308,7 +328,7 @@ mod tests {
         assert_eq!(code, "kind-unknown");
         assert!(text.starts_with("unknown kind 'randomforest'; there are decision_tree, "), "{text}");
         assert!(text.ends_with(". Did you mean 'random_forest'?"), "{text}");
-        assert!(refusal("xyz", Task::Regression, &Params::default()).1.ends_with("linfa_linear"));
+        assert!(refusal("xyz", Task::Regression, &Params::default()).1.ends_with("sgd_regressor"));
         assert_eq!(refusal("logistic", Task::Regression, &Params::default()).0, "kind-task");
         let wrong = Params([("no_such".into(), dml_core::Value::Int(1))].into());
         assert_eq!(refusal("random_forest", Task::Regression, &wrong).0, "param-unknown");

@@ -1,5 +1,6 @@
-//! What an engine keeps within a budget of memory: preparations and encoded chunks, as the units of an iterative fit read
-//! the same ones round after round. Each is named by what it is a function of, so keeping it changes no result.
+//! What an engine keeps within a budget of memory: preparations, encoded chunks, and what learners make of a table, as
+//! the units of an iterative fit read the same ones round after round. Each is named by what it is a function of, so
+//! keeping it changes no result.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,9 +10,12 @@ use std::{
 use dml_core::Digest;
 
 use super::rows::Prepared;
-use crate::{error::WorkError, learner::Block};
+use crate::{
+    error::WorkError,
+    learner::{Block, Kept as Made},
+};
 
-/// Values by name, in so many bytes. The oldest goes first when the budget is spent.
+/// Values by name, in so many bytes. What was not asked for the longest goes first when the budget is spent.
 pub(super) struct Cache {
     budget: usize,
     kept: Mutex<Kept>,
@@ -28,6 +32,7 @@ struct Kept {
 pub(super) enum Item {
     Block(Arc<Block>),
     Prepared(Arc<Prepared>),
+    Kept(Made),
 }
 
 impl Cache {
@@ -44,7 +49,7 @@ impl Cache {
         let item = || make().map(|prepared| (prepared.bytes(), Item::Prepared(Arc::new(prepared))));
         match self.get(name.child("prepared"), item)? {
             Item::Prepared(prepared) => Ok(prepared),
-            Item::Block(_) => make().map(Arc::new),
+            Item::Block(_) | Item::Kept(_) => make().map(Arc::new),
         }
     }
 
@@ -54,12 +59,27 @@ impl Cache {
         name: Digest,
         make: impl FnOnce() -> Result<(usize, Item), WorkError>,
     ) -> Result<Item, WorkError> {
-        if let Some((_, item)) = self.kept().items.get(&name) {
-            return Ok(item.clone());
+        if let Some(item) = self.find(name) {
+            return Ok(item);
         }
         let (bytes, item) = make()?;
-        self.kept().put(name, bytes, item.clone(), self.budget);
+        self.put(name, bytes, item.clone());
         Ok(item)
+    }
+
+    /// What is there under that name.
+    pub(super) fn find(&self, name: Digest) -> Option<Item> {
+        self.kept().find(name)
+    }
+
+    /// Takes a value in if it fits the budget; under a name that is taken, it replaces what is there.
+    pub(super) fn put(&self, name: Digest, bytes: usize, item: Item) {
+        self.kept().put(name, bytes, item, self.budget);
+    }
+
+    /// Drops what is there under that name.
+    pub(super) fn remove(&self, name: Digest) {
+        self.kept().remove(name);
     }
 
     /// Each change leaves the value whole, so a panic of another thread does it no harm.
@@ -69,19 +89,33 @@ impl Cache {
 }
 
 impl Kept {
+    fn find(&mut self, name: Digest) -> Option<Item> {
+        let (_, item) = self.items.get(&name)?;
+        let item = item.clone();
+        self.order.retain(|other| *other != name);
+        self.order.push_back(name);
+        Some(item)
+    }
+
     fn put(&mut self, name: Digest, bytes: usize, item: Item, budget: usize) {
-        if bytes > budget || self.items.contains_key(&name) {
+        self.remove(name);
+        if bytes > budget {
             return;
         }
         while self.bytes + bytes > budget {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some((freed, _)) = self.items.remove(&oldest) {
-                self.bytes -= freed;
-            }
+            let Some(oldest) = self.order.front().copied() else { break };
+            self.remove(oldest);
         }
         self.bytes += bytes;
         self.order.push_back(name);
         self.items.insert(name, (bytes, item));
+    }
+
+    fn remove(&mut self, name: Digest) {
+        if let Some((freed, _)) = self.items.remove(&name) {
+            self.bytes -= freed;
+            self.order.retain(|other| *other != name);
+        }
     }
 }
 
@@ -95,6 +129,22 @@ mod tests {
         let y = Array1::zeros(rows as usize);
         let block = Block { x: ndarray::Array2::zeros((rows as usize, 1)), y, rows: (0..rows).collect() };
         (bytes_of(&block), Item::Block(Arc::new(block)))
+    }
+
+    #[test]
+    fn what_is_asked_for_stays() {
+        let cache = Cache::new(3 * block(10).0);
+        let name = |i: u32| Digest::of(&i.to_le_bytes());
+        let put = |i| cache.put(name(i), block(10).0, block(10).1);
+        (0..3).for_each(put);
+        assert!(cache.find(name(0)).is_some());
+        put(3);
+        let there = (0..4).filter(|i| cache.kept().items.contains_key(&name(*i))).collect::<Vec<_>>();
+        assert_eq!(there, [0, 2, 3]);
+        put(3);
+        assert_eq!(cache.kept().bytes, 3 * block(10).0, "a name is counted once");
+        (0..4).for_each(|i| cache.remove(name(i)));
+        assert!(cache.kept().bytes == 0 && cache.kept().order.is_empty());
     }
 
     #[test]

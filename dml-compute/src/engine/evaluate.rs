@@ -7,17 +7,22 @@ use dml_core::{ColumnType, Dataset, Digest, Split, Summary, Task, job::Problem};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, read_chunk};
+use super::{
+    Inputs,
+    permute::{Judged, Permuter},
+    read_chunk,
+};
 use crate::{
     error::WorkError,
     learner::Scores,
-    metrics::{Metrics, Report, Tally},
+    metrics::{Curves, Metrics, Permutation, PermutedTally, Report, Sample, Tally},
     model::Model,
     prepare::{Values, order_classes},
     registry::Registry,
 };
 
-/// The result of an evaluation, as JSON: the report's fields and `importance`.
+/// The result of an evaluation, as JSON: the report's fields, `importance`, `permutation` and
+/// `curves`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The metrics.
@@ -26,6 +31,13 @@ pub struct Evaluation {
     /// The share of each feature in the predictions, the mean over the models; none if the kind cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importance: Option<BTreeMap<String, f64>>,
+    /// What is lost when a feature's values are dealt out anew among the rows, over all models; none if there are too
+    /// many features to try each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permutation: Option<Permutation>,
+    /// What pictures are drawn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<Curves>,
 }
 
 impl Evaluation {
@@ -44,7 +56,17 @@ pub(super) struct Judge<'a> {
     problem: &'a Problem,
     models: Vec<(Model, Split)>,
     classes: Vec<String>,
+    permuter: Option<Permuter>,
     inputs: &'a dyn Inputs,
+}
+
+/// What a model shows on its test rows.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    tally: Tally,
+    permuted: PermutedTally,
+    /// Of a regression.
+    sample: Sample,
 }
 
 impl<'a> Judge<'a> {
@@ -65,45 +87,80 @@ impl<'a> Judge<'a> {
                 order_classes(learned.chain(listed(dataset, problem)).collect())
             }
         };
-        Ok(Self { registry, dataset, problem, models, classes, inputs })
+        let splits: Vec<Split> = models.iter().map(|(_, split)| *split).collect();
+        let permuter = Permuter::new(dataset, seed(problem, "permutation"), problem.features.len(), &splits);
+        Ok(Self { registry, dataset, problem, models, classes, permuter, inputs })
     }
 
-    /// The tally of each model over the test rows of some chunks.
+    fn nothing_seen(&self) -> Vec<Seen> {
+        let tally = || Tally::new(self.problem.task, self.classes.len());
+        let seen = |_| Seen { tally: tally(), permuted: PermutedTally::default(), sample: Sample::default() };
+        self.models.iter().map(seen).collect()
+    }
+
+    /// What each model shows on the test rows of some chunks.
     pub(super) fn unit(&self, chunks: Range<usize>) -> Result<Vec<u8>, WorkError> {
         let predictors =
             self.models.iter().map(|(model, split)| Ok((model.predictor(self.registry)?, model, split)));
         let predictors = predictors.collect::<Result<Vec<_>, WorkError>>()?;
-        let mut tallies = vec![Tally::new(self.problem.task, self.classes.len()); predictors.len()];
+        let mut all_seen = self.nothing_seen();
+        let sampling = seed(self.problem, "sample");
         for chunk in chunks {
             let batch = read_chunk(self.dataset, chunk, self.inputs)?;
             let first = self.dataset.first_row(chunk);
             let truth = self.truth(&batch)?;
-            for ((predictor, model, split), tally) in predictors.iter().zip(&mut tallies) {
+            for ((predictor, model, split), seen) in predictors.iter().zip(&mut all_seen) {
                 let is_test = |row: &usize| !truth[*row].is_nan() && split.is_test(first + *row as u64);
                 let rows: Vec<usize> = (0..truth.len()).filter(is_test).collect();
-                let scores = predictor.scores_of(&model.pipeline.encode_rows(&batch, &rows)?)?;
+                let x = model.pipeline.encode_rows(&batch, &rows)?;
+                let all = |scores| self.among_all(scores, &model.classes);
+                let scores = all(predictor.scores_of(&x)?);
                 let truth: Array1<f64> = rows.iter().map(|row| truth[*row]).collect();
-                tally.record(&self.among_all(scores, &model.classes), truth.view());
+                seen.tally.record(&scores, truth.view());
+                if let Scores::Values(values) = &scores {
+                    for ((row, value), truth) in rows.iter().zip(values).zip(&truth) {
+                        seen.sample.record(sampling, first + *row as u64, *truth, *value);
+                    }
+                }
+                if let Some(permuter) = &self.permuter {
+                    let rows = rows.iter().map(|row| first + *row as u64).collect();
+                    let judged = Judged { rows, x: &x, truth: &truth, scores: &scores };
+                    permuter.record((model, predictor), chunk, judged, all, &mut seen.permuted)?;
+                }
             }
         }
-        postcard::to_allocvec(&tallies).map_err(|error| corrupt(&error.to_string()))
+        postcard::to_allocvec(&all_seen).map_err(|error| corrupt(&error.to_string()))
     }
 
     /// The report on all test rows.
     pub(super) fn fold(&self, partials: &[Vec<u8>]) -> Result<Vec<u8>, WorkError> {
-        let mut sums = vec![Tally::new(self.problem.task, self.classes.len()); self.models.len()];
+        let mut sums = self.nothing_seen();
         for bytes in partials {
-            let tallies: Vec<Tally> =
+            let parts: Vec<Seen> =
                 postcard::from_bytes(bytes).map_err(|error| corrupt(&error.to_string()))?;
-            if tallies.len() != sums.len() {
+            if parts.len() != sums.len() {
                 return Err(corrupt("it is not about these models"));
             }
-            sums.iter_mut().zip(tallies).for_each(|(sum, tally)| sum.add(tally));
+            for (sum, part) in sums.iter_mut().zip(parts) {
+                sum.tally.add(part.tally);
+                sum.permuted.add(part.permuted);
+                sum.sample.add(part.sample);
+            }
         }
-        let metrics: Vec<Metrics> = sums.iter().map(Tally::metrics).collect();
+        let metrics: Vec<Metrics> = sums.iter().map(|seen| seen.tally.metrics()).collect();
+        let mut folds = sums.into_iter();
+        let Some(mut all) = folds.next() else { return Err(corrupt("it is about no model")) };
+        for fold in folds {
+            all.tally.add(fold.tally);
+            all.permuted.add(fold.permuted);
+            all.sample.add(fold.sample);
+        }
+        let curves = Curves { roc: all.tally.curves(&self.classes), predicted: all.sample.points() };
         let evaluation = Evaluation {
             report: Metrics::summarise(&metrics, &self.classes),
             importance: self.importance()?,
+            permutation: all.permuted.importance(self.problem.task, &self.problem.features),
+            curves: Some(curves).filter(|curves| *curves != Curves::default()),
         };
         serde_json::to_vec(&evaluation).map_err(|error| corrupt(&error.to_string()))
     }
@@ -148,6 +205,11 @@ impl<'a> Judge<'a> {
         }
         Ok(Some(mean))
     }
+}
+
+/// What a choice of rows follows from: the table, and what they are chosen for.
+fn seed(problem: &Problem, purpose: &str) -> u64 {
+    problem.dataset.child(purpose).seed()
 }
 
 /// The labels that the dataset's description names: one may stand in test rows alone.

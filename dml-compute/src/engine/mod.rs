@@ -15,6 +15,7 @@ use dml_core::{Dataset, Digest, JobSpec, Params, Plan, Split, Work, job::Problem
 
 mod cache;
 mod evaluate;
+mod permute;
 mod problem;
 mod rows;
 #[cfg(test)]
@@ -251,6 +252,7 @@ fn name_of(problem: &Problem, split: &Split, prepared: &Digest, encoding: &str) 
 fn word(encoding: crate::Encoding) -> &'static str {
     match encoding {
         crate::Encoding::Dense => "dense",
+        crate::Encoding::Counts => "counts",
         crate::Encoding::Codes => "codes",
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::WorkError,
-    learner::{Block, Encoding, Rows},
+    learner::{Block, Encoding, Kept, Rows},
     pipeline::Pipeline,
     prepare::{Profile, Target, Values},
     table,
@@ -73,27 +73,26 @@ impl TrainingRows<'_> {
         let batch = read_chunk(&self.dataset, chunk, self.inputs)?;
         let target = Values::of(&batch, &problem.target, r#type)?;
         let first = self.dataset.first_row(chunk);
-        let (mut kept, mut rows, mut y) = (Vec::new(), Vec::new(), Vec::new());
-        for i in 0..batch.num_rows() {
-            let row = first + i as u64;
-            if self.split.is_test(row) {
-                continue;
-            }
-            let value = match problem.task {
-                Task::Regression => target.number(i),
-                Task::Classification => match target.text(i) {
-                    Some(label) => Some(self.place(&label)?),
-                    None => None,
-                },
-            };
-            if let Some(value) = value {
-                kept.push(i);
-                rows.push(row);
-                y.push(value);
-            }
+        let mut kept: Vec<usize> =
+            (0..batch.num_rows()).filter(|i| !self.split.is_test(first + *i as u64)).collect();
+        let mut y = Vec::with_capacity(kept.len());
+        match problem.task {
+            Task::Regression => target.numbers(&kept, |_, value| y.push(value)),
+            Task::Classification => y = target.labels(&kept, |label| self.place(label))?,
         }
+        if y.iter().any(|y| y.is_nan()) {
+            let mut there = y.iter().map(|y| !y.is_nan());
+            kept.retain(|_| there.next().unwrap_or(false));
+            y.retain(|y| !y.is_nan());
+        }
+        let rows = kept.iter().map(|i| first + *i as u64).collect();
         let x = self.prepared.pipeline.encode_rows(&batch, &kept)?;
         Ok(Block { x, y: Array1::from_vec(y), rows })
+    }
+
+    /// The name in the cache of what a learner names so.
+    fn kept(&self, name: Digest) -> Digest {
+        Digest::of_value(&(self.name, "kept", name))
     }
 
     fn place(&self, label: &str) -> Result<f64, WorkError> {
@@ -108,13 +107,17 @@ impl Rows for TrainingRows<'_> {
         self.dataset.chunks.len()
     }
 
-    fn block(&self, chunk: usize) -> Result<Block, WorkError> {
+    fn block(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
         let name = self.name.child(&format!("block/{chunk}"));
         let make = || self.read(chunk).map(|block| (bytes_of(&block), Item::Block(Arc::new(block))));
         match self.cache.get(name, make)? {
-            Item::Block(block) => Ok((*block).clone()),
-            Item::Prepared(_) => self.read(chunk),
+            Item::Block(block) => Ok(block),
+            Item::Prepared(_) | Item::Kept(_) => self.read(chunk).map(Arc::new),
         }
+    }
+
+    fn block_once(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
+        self.read(chunk).map(Arc::new)
     }
 
     fn sample(&self) -> Result<Block, WorkError> {
@@ -123,6 +126,25 @@ impl Rows for TrainingRows<'_> {
 
     fn width(&self) -> usize {
         self.prepared.pipeline.width()
+    }
+
+    fn class_rows(&self) -> Vec<u64> {
+        self.prepared.profile.class_rows()
+    }
+
+    fn recall(&self, name: Digest) -> Option<Kept> {
+        match self.cache.find(self.kept(name))? {
+            Item::Kept(value) => Some(value),
+            Item::Block(_) | Item::Prepared(_) => None,
+        }
+    }
+
+    fn keep(&self, name: Digest, bytes: usize, value: Kept) {
+        self.cache.put(self.kept(name), bytes, Item::Kept(value));
+    }
+
+    fn forget(&self, name: Digest) {
+        self.cache.remove(self.kept(name));
     }
 }
 

@@ -6,6 +6,8 @@ use dml_core::{Chunk, Task, rng};
 use super::*;
 use crate::learners;
 
+mod trees;
+
 const PENGUINS: &[u8] = include_bytes!("../../../data/penguins.csv");
 const HOUSES: &[u8] = include_bytes!("../../../data/houses.csv");
 
@@ -331,4 +333,64 @@ fn a_kind_of_ones_own_is_trained_like_any_other() {
     let model = trial.model("ridge", Split::All);
     let model = Model::from_bytes(&trial.shelf.blob(model).unwrap()).unwrap();
     assert_eq!((model.kind.as_str(), model.rows, model.target.as_str()), ("ridge", 546, "price"));
+}
+
+#[test]
+fn a_kind_can_be_taken_away_as_it_says() {
+    let tables = [(PENGUINS, Task::Classification, "species"), (HOUSES, Task::Regression, "price")];
+    for (csv, task, target) in tables {
+        let mut trial = Trial::new(csv, task, target);
+        for kind in trial.engine.registry().kinds().into_iter().filter(|kind| kind.tasks.contains(&task)) {
+            let model = trial.model(kind.name, Split::All);
+            let model = Model::from_bytes(&trial.shelf.blob(model).unwrap()).unwrap();
+            let registry = trial.engine.registry();
+            for (format, there) in [
+                ("native", true),
+                ("json", model.to_json(registry).is_ok()),
+                ("onnx", model.to_onnx(registry, "").is_ok()),
+            ] {
+                assert_eq!(kind.exportable.contains(&format), there, "{} as {format}", kind.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluations_tell_what_matters_and_what_is_to_be_drawn() {
+    let noise = |row: u64| rng::below(4, row, 1000);
+    let lines: String = (0..400)
+        .map(|row| format!("{},{},{}\n", row % 7, noise(row), if row % 7 < 3 { "a" } else { "b" }))
+        .collect();
+    let table = format!("x,noise,y\n{lines}");
+    let mut trial = Trial::new(table.as_bytes(), Task::Classification, "y");
+    let evaluation = trial.folds("decision_tree", 3);
+    let permutation = evaluation.permutation.unwrap();
+    assert_eq!((permutation.metric.as_str(), permutation.rows), ("accuracy", 400));
+    assert!(permutation.worse["x"] > 0.3 && permutation.worse["noise"].abs() < 0.02, "{permutation:?}");
+    let curves = evaluation.curves.unwrap();
+    assert_eq!((curves.roc.len(), curves.roc[0].class.as_str()), (1, "b"));
+    assert!(evaluation.report.interval["accuracy"][0] > 0.98);
+
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    let evaluation = trial.folds("linear", 3);
+    let permutation = evaluation.permutation.unwrap();
+    assert_eq!((permutation.metric.as_str(), permutation.rows), ("rmse", 546));
+    assert!(permutation.worse["lotsize"] > 1000.0, "{permutation:?}");
+    let [low, high] = evaluation.report.interval["r2"];
+    assert!(low < evaluation.report.get("r2").unwrap() && high - low < 0.4);
+    assert_eq!(evaluation.curves.unwrap().predicted.len(), 500);
+}
+
+/// What a unit looks at beside the metrics does not depend on how the chunks are shared out.
+#[test]
+fn importance_and_curves_are_the_same_for_any_cut() {
+    let mut trial = Trial::new(PENGUINS, Task::Classification, "species");
+    let split = Split::Holdout { seed: 2, fraction: 0.3 };
+    let models = vec![(trial.model("logistic", split), split)];
+    let evaluations = [1, 2, 5].map(|units| {
+        let plan = Plan { units, ..trial.engine.plan_evaluate(&trial.dataset) };
+        let work = Work::Evaluate { problem: trial.problem.clone(), models: models.clone() };
+        trial.engine.run(&job("evaluate", plan, work), &trial.shelf).unwrap()
+    });
+    assert!(evaluations.iter().all(|bytes| *bytes == evaluations[0]));
 }

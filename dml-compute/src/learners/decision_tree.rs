@@ -8,7 +8,8 @@ use ndarray::Array2;
 
 use super::trees::{
     Bins, Ensemble, Tree,
-    bins::{Binned, MAX_BINS},
+    binned::Binned,
+    bins::MAX_BINS,
     cart::Target,
     grow::{Choice, Limits},
 };
@@ -16,6 +17,7 @@ use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
     learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
 
 /// The learner of the kind `decision_tree`.
@@ -53,7 +55,7 @@ impl Learner for DecisionTree {
             default: true,
             parallel: false,
             deterministic: true,
-            exportable: vec!["native", "json"],
+            exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Codes,
         }
     }
@@ -67,15 +69,15 @@ impl Learner for DecisionTree {
     }
 
     fn unit(&self, fit: &Fit, _: u32, _: u32, bins: &Bins) -> Result<Tree, WorkError> {
-        let table = Binned::read(fit, bins)?;
+        let table = Binned::of(fit, bins)?;
         let limits = Limits {
             max_leaves: 0,
             max_depth: fit.params.int("max_depth") as usize,
             min_leaf: fit.params.int("min_samples_leaf"),
             min_split: fit.params.int("min_samples_split"),
         };
-        let choice = Choice { features: table.width, seed: fit.seed };
-        Ok(Target::new(fit, &table).grow(bins, &table, limits, choice, &vec![1; table.rows()]))
+        let choice = Choice { features: table.width, random_cuts: false, seed: fit.seed };
+        Ok(Target::new(fit, &table).grow(bins, &table, limits, choice, None, true))
     }
 
     fn fold(
@@ -94,6 +96,10 @@ impl Learner for DecisionTree {
 
     fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
         Some(model.importance())
+    }
+
+    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        graph.ensemble(model, x)
     }
 }
 

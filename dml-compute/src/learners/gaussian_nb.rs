@@ -14,7 +14,11 @@ use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
     learner::{Block, Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
+
+/// No squared deviation counts for more, so that sums of values far out are finite.
+const FARTHEST: f64 = 1e290;
 
 /// The kind `gaussian_nb`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +61,7 @@ impl Learner for GaussianNb {
             default: true,
             parallel: true,
             deterministic: true,
-            exportable: vec!["native", "json"],
+            exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Dense,
         }
     }
@@ -76,12 +80,11 @@ impl Learner for GaussianNb {
     fn unit(&self, fit: &Fit, _: u32, index: u32, (): &()) -> Result<Vec<Spread>, WorkError> {
         let width = fit.rows.width();
         let mut classes = vec![Spread::new(width); fit.classes];
-        for chunk in fit.plan.share(index, fit.rows.chunks()) {
-            let block = fit.rows.block(chunk)?;
-            for (class, next) in classes.iter_mut().zip(Spread::by_class(&block, fit.classes)) {
-                class.merge(&next);
-            }
-        }
+        fit.each_block(
+            fit.plan.share(index, fit.rows.chunks()),
+            |block| Ok(Spread::by_class(block, fit.classes)),
+            |part| classes.iter_mut().zip(&part).for_each(|(class, next)| class.merge(next)),
+        )?;
         Ok(classes)
     }
 
@@ -135,6 +138,14 @@ impl Learner for GaussianNb {
     fn importance(&self, _: &Vec<Class>) -> Option<Vec<f64>> {
         None
     }
+
+    fn onnx(&self, model: &Vec<Class>, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let part = |part: fn(&Class) -> &[f64]| model.iter().map(part).collect::<Vec<_>>();
+        let (means, variances) = (part(|class| &class.mean), part(|class| &class.variance));
+        let constants: Vec<f64> = model.iter().map(Class::constant).collect();
+        let logs = graph.gaussian(x, &means, &variances, &constants, FARTHEST);
+        Some(graph.softmax(logs))
+    }
 }
 
 impl Spread {
@@ -144,18 +155,21 @@ impl Spread {
 
     /// The spread of each class in a block: first the means, then the deviations from them.
     fn by_class(block: &Block, classes: usize) -> Vec<Self> {
-        let mut all = vec![Self::new(block.x.ncols()); classes];
-        let rows = || block.x.rows().into_iter().zip(block.y.iter().map(|y| *y as usize));
-        for (x, class) in rows() {
-            all[class].rows += 1;
-            all[class].mean.iter_mut().zip(x).for_each(|(m, x)| *m += x);
+        let width = block.x.ncols();
+        let mut all = vec![Self::new(width); classes];
+        let (cells, y) = block.cells();
+        let row = |i: usize| &cells[i * width..(i + 1) * width];
+        for (i, class) in y.iter().enumerate() {
+            let class = &mut all[*class as usize];
+            class.rows += 1;
+            class.mean.iter_mut().zip(row(i)).for_each(|(m, x)| *m += x);
         }
         for class in all.iter_mut().filter(|class| class.rows > 0) {
             class.mean.iter_mut().for_each(|m| *m /= class.rows as f64);
         }
-        for (x, class) in rows() {
-            let Self { mean, squares, .. } = &mut all[class];
-            squares.iter_mut().zip(x.iter().zip(mean)).for_each(|(s, (x, m))| *s += (x - *m) * (x - *m));
+        for (i, class) in y.iter().enumerate() {
+            let Self { mean, squares, .. } = &mut all[*class as usize];
+            squares.iter_mut().zip(row(i).iter().zip(mean)).for_each(|(s, (x, m))| *s += (x - *m) * (x - *m));
         }
         all
     }
@@ -185,7 +199,7 @@ impl Class {
     /// The sum of squared deviations in units of the variance, kept finite for values far out.
     fn distance(&self, x: ArrayView1<f64>) -> f64 {
         let terms = x.iter().zip(self.mean.iter().zip(&self.variance));
-        terms.map(|(x, (m, v))| ((x - m) * (x - m) / v).min(1e290)).sum()
+        terms.map(|(x, (m, v))| ((x - m) * (x - m) / v).min(FARTHEST)).sum()
     }
 }
 

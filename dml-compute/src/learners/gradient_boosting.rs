@@ -3,35 +3,35 @@
 //! features, as in LightGBM (Ke et al. 2017).
 //!
 //! Losses: squared error; log-loss of two classes; log-loss of several, with a tree a class in each iteration.
-//! A round is several iterations by one unit. The state is the trees so far: what they sum up to for each training row
-//! is added up again when a unit starts, in the same order, so that a resumed fit equals one that never stopped. Early
-//! stopping and rounds over shards of the rows are left out.
+//! A round is several iterations by one unit. The state is the trees so far. What they sum up to for each training row is
+//! kept in memory from round to round; where it is not there, it is added up again, in the same order, so that a resumed
+//! fit equals one that never stopped. Rounds over shards of the rows are left out.
 
-use dml_core::{Params, Plan, Task, rng};
+use std::sync::Arc;
+
+use dml_core::{Digest, Params, Plan, Task};
 use ndarray::Array2;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::trees::{
     Bins, Ensemble, Tree,
-    bins::Binned,
+    binned::Binned,
+    boost::{Booster, Stop},
     cart::{class, mean},
-    ensemble::{Link, add_tree, logistic, softmax},
-    grow::{Choice, Grower, Limits},
-    sums::{Moments, Sums},
+    ensemble::Link,
+    stepped::training_sums,
 };
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
     learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
 
 /// About how many values the iterations of a round look at: a second of work.
 const ROUND_VALUES: u64 = 1 << 28;
 /// At least so many rounds, for progress; at most so many, for each begins by reading the table and adding up the trees.
 const ROUNDS: (u64, u64) = (8, 20);
-/// A leaf needs no more than this part of the rows, whatever the parameter says, so that small tables can be split.
-const LEAST_LEAVES: usize = 16;
 
 /// The learner of the kind `gradient_boosting`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +43,8 @@ pub struct State {
     bins: Bins,
     /// None before the first round.
     ensemble: Option<Ensemble>,
+    /// With early stopping, the loss on the validation rows before the first iteration and after each.
+    losses: Vec<f64>,
 }
 
 /// What a round adds.
@@ -50,6 +52,9 @@ pub struct State {
 pub struct Growth {
     base: Vec<f64>,
     trees: Vec<Tree>,
+    losses: Vec<f64>,
+    /// Whether the loss no longer falls.
+    stopped: bool,
 }
 
 impl Learner for GradientBoosting {
@@ -87,6 +92,21 @@ impl Learner for GradientBoosting {
             int("max_bins", "Into how many bins a feature is cut at most.", 255, 2, 255),
             float("subsample", "The share of rows that each iteration learns from.", 1.0, 0.01, 1.0),
             float("max_features", "The share of features that each question looks at.", 1.0, 0.01, 1.0),
+            Param::class_weight(),
+            Param {
+                name: "early_stopping",
+                about: "Whether to stop when the loss on rows that are held back no longer falls.",
+                domain: Domain::Bool { default: false },
+            },
+            float("validation_fraction", "The share of rows held back for early stopping.", 0.1, 0.001, 0.9),
+            int(
+                "n_iter_no_change",
+                "Early stopping: after so many iterations without a lower loss.",
+                10,
+                1,
+                10_000,
+            ),
+            float("tol", "Early stopping: by how much the loss must fall to count.", 1e-7, 0.0, 1e9),
         ];
         Kind {
             name: "gradient_boosting",
@@ -96,7 +116,7 @@ impl Learner for GradientBoosting {
             default: true,
             parallel: false,
             deterministic: true,
-            exportable: vec!["native", "json"],
+            exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Codes,
         }
     }
@@ -112,26 +132,42 @@ impl Learner for GradientBoosting {
 
     fn start(&self, fit: &Fit) -> Result<State, WorkError> {
         let max_bins = fit.params.int("max_bins").max(2) as usize;
-        Ok(State { bins: Bins::of(&fit.rows.sample()?.x, max_bins), ensemble: None })
+        let bins = Bins::of(&fit.rows.sample()?.x, max_bins);
+        Ok(State { bins, ensemble: None, losses: Vec::new() })
     }
 
     fn unit(&self, fit: &Fit, round: u32, _: u32, state: &State) -> Result<Growth, WorkError> {
-        let table = Binned::read(fit, &state.bins)?;
+        let table = Binned::of(fit, &state.bins)?;
         let (link, outputs) = link(fit);
+        let balanced = fit.task == Task::Classification && fit.params.text("class_weight") == "balanced";
+        let weights = if balanced { fit.class_weights() } else { Vec::new() };
         let ensemble = match &state.ensemble {
-            None => Ensemble::new(link, table.width, base(link, outputs, &table.y)),
+            None => Ensemble::new(link, table.width, base(link, outputs, &weights, &table.y)),
             Some(ensemble) => ensemble.clone(),
         };
         if (ensemble.link(), ensemble.width(), ensemble.base().len()) != (link, table.width, outputs) {
             let why = "its trees are for another table".into();
             return Err(WorkError::Corrupt { what: "the state of the boosting", why });
         }
-        let sums = ensemble.training_sums(&state.bins, &table);
-        let mut booster =
-            Booster { fit, bins: &state.bins, table: &table, link, outputs, sums, trees: Vec::new() };
+        let sums = take_sums(fit, state)
+            .filter(|sums| sums.len() == table.rows() * outputs)
+            .unwrap_or_else(|| training_sums(&ensemble, &state.bins, &table));
+        let stop = Stop::new(fit, &table, state.losses.clone());
+        let mut booster = Booster::new(fit, &state.bins, &table, (link, outputs), weights, sums, stop);
         let at = |round: u32| u64::from(round) * iterations(fit.params) / u64::from(fit.plan.rounds.max(1));
-        (at(round)..at(round + 1)).for_each(|iteration| booster.iterate(iteration));
-        Ok(Growth { base: ensemble.base().to_vec(), trees: booster.trees })
+        for iteration in at(round)..at(round + 1) {
+            if booster.is_done() {
+                break;
+            }
+            booster.iterate(iteration);
+        }
+        let stopped = booster.is_done();
+        let (trees, losses, sums) = booster.finish();
+        let growth = Growth { base: ensemble.base().to_vec(), trees, losses, stopped };
+        if !stopped && round + 1 < fit.plan.rounds {
+            keep_sums(fit, &grown(fit, state.clone(), vec![growth.clone()])?, sums);
+        }
+        Ok(growth)
     }
 
     fn fold(
@@ -141,14 +177,12 @@ impl Learner for GradientBoosting {
         state: State,
         growth: Vec<Growth>,
     ) -> Result<Folded<State, Ensemble>, WorkError> {
-        let State { bins, mut ensemble } = state;
-        for Growth { base, trees } in growth {
-            let before = ensemble.unwrap_or_else(|| Ensemble::new(link(fit).0, bins.width(), base));
-            ensemble = Some(before.with(trees)?);
-        }
-        match ensemble {
-            Some(ensemble) if round + 1 >= fit.plan.rounds => Ok(Folded::Done(ensemble)),
-            ensemble => Ok(Folded::Next(State { bins, ensemble })),
+        let stopped = growth.iter().any(|growth| growth.stopped);
+        match grown(fit, state, growth)? {
+            State { ensemble: Some(ensemble), .. } if stopped || round + 1 >= fit.plan.rounds => {
+                Ok(Folded::Done(ensemble))
+            }
+            state => Ok(Folded::Next(state)),
         }
     }
 
@@ -158,6 +192,10 @@ impl Learner for GradientBoosting {
 
     fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
         Some(model.importance())
+    }
+
+    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        graph.ensemble(model, x)
     }
 }
 
@@ -174,12 +212,43 @@ fn link(fit: &Fit) -> (Link, usize) {
     }
 }
 
+/// The state after a round.
+fn grown(fit: &Fit, state: State, growth: Vec<Growth>) -> Result<State, WorkError> {
+    let State { bins, mut ensemble, mut losses } = state;
+    for Growth { base, trees, losses: more, .. } in growth {
+        let before = ensemble.unwrap_or_else(|| Ensemble::new(link(fit).0, bins.width(), base));
+        ensemble = Some(before.with(trees)?);
+        losses.extend(more);
+    }
+    Ok(State { bins, ensemble, losses })
+}
+
+/// What the sums of a state are kept under. They follow from the state and the rows.
+fn name_of(state: &State) -> Digest {
+    Digest::of_value(&("sums", state))
+}
+
+/// The sums of this state if they are here. They are taken out, as the next state has others.
+fn take_sums(fit: &Fit, state: &State) -> Option<Vec<f64>> {
+    state.ensemble.as_ref()?;
+    let name = name_of(state);
+    let kept = fit.rows.recall(name)?;
+    fit.rows.forget(name);
+    let sums = kept.downcast::<Vec<f64>>().ok()?;
+    Some(Arc::try_unwrap(sums).unwrap_or_else(|shared| (*shared).clone()))
+}
+
+fn keep_sums(fit: &Fit, state: &State, sums: Vec<f64>) {
+    fit.rows.keep(name_of(state), sums.len() * size_of::<f64>(), Arc::new(sums));
+}
+
 /// The best answer without a tree: the mean, or the logarithms of the classes' shares. A class without rows counts as
 /// half a row.
-fn base(link: Link, outputs: usize, y: &[f64]) -> Vec<f64> {
+fn base(link: Link, outputs: usize, weights: &[f64], y: &[f64]) -> Vec<f64> {
     let rows = |index: u32, classes: usize| {
         let count = y.iter().filter(|&&y| class(y, classes) == index).count();
-        if count == 0 { 0.5 } else { count as f64 }
+        let count = if count == 0 { 0.5 } else { count as f64 };
+        weights.get(index as usize).map_or(count, |weight| count * weight)
     };
     match link {
         Link::Identity | Link::Mean => vec![mean(y)],
@@ -187,94 +256,6 @@ fn base(link: Link, outputs: usize, y: &[f64]) -> Vec<f64> {
         Link::Softmax | Link::Shares => {
             (0..outputs).map(|k| libm::log(rows(k as u32, outputs) / y.len() as f64)).collect()
         }
-    }
-}
-
-/// A unit at work.
-struct Booster<'a> {
-    fit: &'a Fit<'a>,
-    bins: &'a Bins,
-    table: &'a Binned,
-    link: Link,
-    outputs: usize,
-    /// What base and trees add up to for each row, row-major.
-    sums: Vec<f64>,
-    trees: Vec<Tree>,
-}
-
-impl Booster<'_> {
-    /// Grows the trees of one iteration.
-    fn iterate(&mut self, iteration: u64) {
-        let seed = rng::draw(self.fit.seed, iteration);
-        let rows = self.rows(rng::draw(seed, 0));
-        let trees = match self.link {
-            Link::Identity | Link::Mean => {
-                let residuals =
-                    self.table.y.iter().zip(&self.sums).map(|(y, sum)| y - sum).collect::<Vec<_>>();
-                vec![self.grow(Moments::squared(&residuals, |_| 1), rows, rng::draw(seed, 1))]
-            }
-            Link::Logistic => {
-                let derivatives = self.table.y.par_iter().zip(&self.sums).map(|(&y, &sum)| {
-                    let p = logistic(sum);
-                    (f64::from(class(y, 2)) - p, p * (1.0 - p))
-                });
-                vec![self.grow(Moments::bounded(derivatives.collect()), rows, rng::draw(seed, 1))]
-            }
-            Link::Softmax | Link::Shares => self.several(&rows, seed),
-        };
-        for (output, tree) in trees.iter().enumerate() {
-            add_tree(&mut self.sums, self.outputs, self.bins, self.table, tree, output);
-        }
-        self.trees.extend(trees);
-    }
-
-    /// A tree a class; none if there is one class only. The second derivatives are those of Friedman's step, larger by
-    /// K / (K - 1) than the diagonal of the Hessian, for the classes move together.
-    fn several(&self, rows: &[u32], seed: u64) -> Vec<Tree> {
-        let classes = self.outputs;
-        if classes < 2 {
-            return Vec::new();
-        }
-        let mut shares = self.sums.clone();
-        shares.par_chunks_mut(classes).for_each(softmax);
-        let together = classes as f64 / (classes as f64 - 1.0);
-        let tree = |k: usize| {
-            let derivatives = self.table.y.iter().zip(shares.chunks_exact(classes)).map(|(&y, shares)| {
-                let hit = if class(y, classes) == k as u32 { 1.0 } else { 0.0 };
-                (hit - shares[k], together * shares[k] * (1.0 - shares[k]))
-            });
-            self.grow(Moments::bounded(derivatives.collect()), rows.to_vec(), rng::draw(seed, 1 + k as u64))
-        };
-        (0..classes).into_par_iter().map(tree).collect()
-    }
-
-    /// The rows that an iteration learns from.
-    fn rows(&self, seed: u64) -> Vec<u32> {
-        let all = 0..self.table.rows() as u32;
-        let share = self.fit.params.float("subsample");
-        if share >= 1.0 {
-            return all.collect();
-        }
-        all.filter(|&row| rng::unit(seed, self.table.ids[row as usize]) < share).collect()
-    }
-
-    fn grow<const C: usize>(&self, moments: Moments<C>, rows: Vec<u32>, seed: u64) -> Tree
-    where
-        Moments<C>: Sums,
-    {
-        let params = self.fit.params;
-        let least = (self.table.rows() / LEAST_LEAVES).max(1) as i64;
-        let limits = Limits {
-            max_leaves: params.int("max_leaves") as usize,
-            max_depth: params.int("max_depth") as usize,
-            min_leaf: params.int("min_samples_leaf").min(least),
-            min_split: 2,
-        };
-        let features = (params.float("max_features") * self.table.width as f64).ceil().max(1.0) as usize;
-        let sums =
-            Moments { l2: params.float("l2_regularization"), rate: params.float("learning_rate"), ..moments };
-        let (bins, table, choice) = (self.bins, self.table, Choice { features, seed });
-        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
     }
 }
 
@@ -375,7 +356,7 @@ mod tests {
     #[test]
     fn a_unit_again_is_the_same_bytes_and_others_are_refused() {
         let table = block(300, wave);
-        let rows = Table::new(&table, 2);
+        let rows = Table::new(&table, 2, 0);
         let params = LEARNER.kind().check(&trees(10)).unwrap();
         let plan = Plan::sequential(5);
         let fit = Fit { task: Task::Regression, classes: 0, params: &params, seed: 1, plan, rows: &rows };
@@ -389,6 +370,62 @@ mod tests {
         assert_eq!(again(), again());
         let other = Fit { task: Task::Classification, classes: 3, ..fit };
         assert!(matches!(LEARNER.unit(&other, 1, 0, &state), Err(WorkError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_balanced_fit_finds_a_rare_class() {
+        let rare = |row: u64| {
+            let a = noise(row, 0);
+            (vec![a, noise(row, 1)], f64::from(u32::from(a > 0.9 && noise(row, 2) > 0.0)))
+        };
+        let (train, test) = halves(&block(6000, rare));
+        let recall = |class_weight: &str| {
+            let given =
+                [("n_estimators", Value::Int(20)), ("class_weight", Value::Text(class_weight.into()))];
+            let model = run(&LEARNER, &train, &params(&given), Task::Classification, 2).unwrap();
+            let said = probabilities(LEARNER.predict(&model, &test.x));
+            let rows = test.y.iter().enumerate().filter(|(_, y)| **y == 1.0).map(|(i, _)| said[(i, 1)] > 0.5);
+            rows.clone().filter(|hit| *hit).count() as f64 / rows.count() as f64
+        };
+        assert!(recall("balanced") > 0.95, "{}", recall("balanced"));
+        assert!(recall("balanced") > recall("none") + 0.2, "{}", recall("none"));
+    }
+
+    #[test]
+    fn early_stopping_stops_when_there_is_nothing_left_to_learn() {
+        for (table, task, classes, a_tree) in [
+            (block(2000, |row| (vec![noise(row, 0)], noise(row, 1))), Task::Regression, 0, 1),
+            (block(2000, xor), Task::Classification, 2, 1),
+            (block(2000, rings), Task::Classification, 3, 3),
+        ] {
+            let given = [
+                ("n_estimators", Value::Int(1000)),
+                ("early_stopping", Value::Bool(true)),
+                ("learning_rate", Value::Float(0.3)),
+                ("n_iter_no_change", Value::Int(5)),
+                ("tol", Value::Float(1e-4)),
+            ];
+            let fit = |threads, chunks, rounds| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let plan = Some(Plan::sequential(rounds));
+                pool.install(|| {
+                    run_cut(&LEARNER, &table, &params(&given), task, classes, chunks, plan).unwrap()
+                })
+            };
+            let whole = fit(1, 1, 1);
+            let iterations = whole.trees().len() / a_tree;
+            assert!((5..300).contains(&iterations), "{iterations}");
+            assert_eq!(whole, fit(3, 4, 200));
+        }
+    }
+
+    #[test]
+    fn infinite_targets_are_refused_with_their_row() {
+        let table = block(30, |row| (vec![row as f64], if row == 7 { f64::INFINITY } else { 1.0 }));
+        let Err(WorkError::Input(why)) = run(&LEARNER, &table, &trees(3), Task::Regression, 0) else {
+            panic!("it was taken")
+        };
+        assert!(why.contains("row 7") && why.contains("inf"), "{why}");
     }
 
     #[test]

@@ -4,72 +4,34 @@
 //! is no single best solution: the one of (nearly) least norm is taken, as other libraries do. See
 //! [`super::gram`].
 
-use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
+use dml_core::Params;
 
-use super::gram::{self, Affine, Moments};
-use crate::{
-    error::WorkError,
-    kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-};
+use super::gram::{self, Affine, LeastSquares, Moments};
+use crate::{error::WorkError, kind::Kind};
 
 /// The kind `linear`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Linear;
 
-impl Learner for Linear {
-    type State = ();
-    type Partial = Moments;
-    type Model = Affine;
-
+impl LeastSquares for Linear {
     fn kind(&self) -> Kind {
-        Kind {
-            name: "linear",
-            about: "Linear regression: the weighted sum of the features with the least squared error.",
-            tasks: vec![Task::Regression],
-            params: vec![],
-            default: true,
-            parallel: true,
-            deterministic: true,
-            exportable: vec!["native", "json"],
-            encoding: Encoding::Dense,
-        }
+        let about = "Linear regression: the weighted sum of the features with the least squared error.";
+        Kind { default: true, ..gram::kind("linear", about, vec![]) }
     }
 
-    fn plan(&self, _: &Params, shape: &Shape) -> Plan {
-        gram::plan(shape)
-    }
-
-    fn start(&self, _: &Fit) -> Result<(), WorkError> {
-        Ok(())
-    }
-
-    fn unit(&self, fit: &Fit, _: u32, index: u32, (): &()) -> Result<Moments, WorkError> {
-        gram::unit(fit, index)
-    }
-
-    fn fold(&self, _: &Fit, _: u32, (): (), partials: Vec<Moments>) -> Result<Folded<(), Affine>, WorkError> {
-        Moments::sum(&partials)?.solve(0.0).map(Folded::Done)
-    }
-
-    fn predict(&self, model: &Affine, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Affine) -> Option<Vec<f64>> {
-        Some(model.importance())
+    fn solve(&self, moments: &Moments, _: &Params) -> Result<Affine, WorkError> {
+        moments.solve(0.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dml_core::Value;
+    use dml_core::{Params, Plan, Task, Value};
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
-        learner::Block,
+        learner::{Block, Learner, Scores},
         learners::{linfa_linear::LinfaLinear, ridge::Ridge, testing},
     };
 

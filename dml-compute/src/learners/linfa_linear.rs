@@ -10,11 +10,12 @@ use linfa::{Dataset, traits::Fit as _};
 use linfa_linear::LinearRegression;
 use ndarray::{Array2, Axis};
 
-use super::gram::{self, Affine, Moments};
+use super::gram::{self, Affine, Moments, Targets};
 use crate::{
     error::WorkError,
     kind::Kind,
     learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
 
 /// The kind `linfa_linear`.
@@ -35,7 +36,7 @@ impl Learner for LinfaLinear {
             default: false,
             parallel: false,
             deterministic: false,
-            exportable: vec!["native", "json"],
+            exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Dense,
         }
     }
@@ -49,7 +50,7 @@ impl Learner for LinfaLinear {
     }
 
     fn unit(&self, fit: &Fit, _: u32, index: u32, (): &()) -> Result<Affine, WorkError> {
-        let kept = Moments::sum(&[gram::unit(fit, index)?])?.independent();
+        let kept = Moments::sum(&[gram::unit(fit, index, Targets::Number)?])?.independent();
         let block = fit.all_rows()?;
         if block.x.iter().chain(&block.y).any(|v| !v.is_finite()) {
             return Err(WorkError::Input("linfa_linear takes finite numbers only".into()));
@@ -78,5 +79,9 @@ impl Learner for LinfaLinear {
 
     fn importance(&self, model: &Affine) -> Option<Vec<f64>> {
         Some(model.importance())
+    }
+
+    fn onnx(&self, model: &Affine, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        Some(model.onnx(graph, x))
     }
 }

@@ -1,4 +1,4 @@
-//! Symmetric matrices for least squares: sums of outer products, and a Cholesky solver that does not mind when the
+//! Symmetric matrices for least squares: sums of outer products (see also [`super::panel`]), and a Cholesky solver that does not mind when the
 //! matrix has no full rank.
 //!
 //! Everything is plain loops in a fixed order, so results are the same bits on every CPU; the inner loops run over
@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How many rows are added to a matrix at a time: each element of the matrix is then loaded once for so many.
-pub const LANES: usize = 4;
+/// How many partial sums a sum of products has.
+const LANES: usize = 4;
 
 /// What is added to the unit diagonal of a scaled matrix before it is factored. Directions in which the matrix is
 /// singular get (almost) the solution of least norm; each refinement takes more of the error out of all others.
@@ -56,17 +56,13 @@ impl Symmetric {
         self.upper.iter_mut().zip(&other.upper).for_each(|(a, b)| *a += b);
     }
 
-    /// Adds `weight * row * row'` for each of a few rows of the matrix' order.
-    pub fn add_outer(&mut self, rows: &[Vec<f64>; LANES], weights: &[f64; LANES]) {
-        let [a, b, c, d] = rows;
+    /// Adds `weight * row * row'`.
+    pub fn add_square(&mut self, row: &[f64], weight: f64) {
         let mut rest = self.upper.as_mut_slice();
         for i in 0..self.order {
-            let (row, below) = rest.split_at_mut(self.order - i);
-            let [p, q, r, s] = [weights[0] * a[i], weights[1] * b[i], weights[2] * c[i], weights[3] * d[i]];
-            let columns = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
-            for (cell, (((a, b), c), d)) in row.iter_mut().zip(columns) {
-                *cell += (p * a + q * b) + (r * c + s * d);
-            }
+            let (cells, below) = rest.split_at_mut(self.order - i);
+            let factor = weight * row[i];
+            cells.iter_mut().zip(&row[i..]).for_each(|(cell, value)| *cell += factor * value);
             rest = below;
         }
     }
@@ -85,22 +81,30 @@ impl Symmetric {
     /// An `x` with `self * x = b`, or nearly so when there is none, for a matrix without negative eigenvalues. Unknowns
     /// whose diagonal element is zero are zero. None when the numbers are not finite.
     pub fn solve(&self, b: &[f64]) -> Option<Vec<f64>> {
+        self.solve_all(&[b.to_vec()])?.pop()
+    }
+
+    /// The same for several right sides.
+    pub fn solve_all(&self, sides: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
         if !self.is_finite() {
             return None;
         }
         let (scaled, scale) = self.scaled();
-        let b: Vec<f64> = b.iter().zip(&scale).map(|(b, s)| b * s).collect();
         let factor = (0..8).find_map(|attempt| {
             let jitter = (0..attempt).fold(JITTER, |jitter, _| jitter * 100.0);
             scaled.clone().factored(jitter)
         })?;
-        let mut x = factor.back_substituted(&b);
-        for _ in 0..REFINEMENTS {
-            let residual: Vec<f64> = b.iter().zip(scaled.times(&x)).map(|(b, ax)| b - ax).collect();
-            x.iter_mut().zip(factor.back_substituted(&residual)).for_each(|(x, d)| *x += d);
-        }
-        x.iter_mut().zip(&scale).for_each(|(x, s)| *x *= s);
-        x.iter().all(|v| v.is_finite()).then_some(x)
+        let solve = |b: &Vec<f64>| {
+            let b: Vec<f64> = b.iter().zip(&scale).map(|(b, s)| b * s).collect();
+            let mut x = factor.back_substituted(&b);
+            for _ in 0..REFINEMENTS {
+                let residual: Vec<f64> = b.iter().zip(scaled.times(&x)).map(|(b, ax)| b - ax).collect();
+                x.iter_mut().zip(factor.back_substituted(&residual)).for_each(|(x, d)| *x += d);
+            }
+            x.iter_mut().zip(&scale).for_each(|(x, s)| *x *= s);
+            x.iter().all(|v| v.is_finite()).then_some(x)
+        };
+        sides.iter().map(solve).collect()
     }
 
     /// Columns that are not (nearly) combinations of those before them, at most `limit` of them.
@@ -210,10 +214,7 @@ mod tests {
 
     fn gram(rows: &[Vec<f64>], order: usize) -> Symmetric {
         let mut sum = Symmetric::zero(order);
-        for tile in rows.chunks(LANES) {
-            let lane = |k: usize| tile.get(k).cloned().unwrap_or(vec![0.0; order]);
-            sum.add_outer(&[lane(0), lane(1), lane(2), lane(3)], &[1.0; LANES]);
-        }
+        rows.iter().for_each(|row| sum.add_square(row, 1.0));
         sum
     }
 

@@ -1,7 +1,7 @@
 //! What the tests of learners share: a table in memory, and the for-loop over rounds and units that every cluster run
 //! is compared with. States, partials and models pass through bytes on the way, as they do between workers.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use dml_core::{Params, Plan, Task, Value, rng};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
@@ -15,16 +15,17 @@ use crate::{
 pub(crate) struct Table<'a> {
     block: &'a Block,
     chunks: usize,
+    classes: usize,
 }
 
 impl<'a> Table<'a> {
-    pub(crate) fn new(block: &'a Block, chunks: usize) -> Self {
-        Self { block, chunks: chunks.max(1) }
+    pub(crate) fn new(block: &'a Block, chunks: usize, classes: usize) -> Self {
+        Self { block, chunks: chunks.max(1), classes }
     }
 
-    pub(crate) fn shape(&self, classes: usize) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         let (rows, columns) = self.block.x.dim();
-        Shape { rows: rows as u64, columns, chunks: self.chunks, classes }
+        Shape { rows: rows as u64, columns, chunks: self.chunks, classes: self.classes }
     }
 }
 
@@ -33,9 +34,9 @@ impl Rows for Table<'_> {
         self.chunks
     }
 
-    fn block(&self, chunk: usize) -> Result<Block, WorkError> {
+    fn block(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
         let at = |i: usize| i * self.block.rows.len() / self.chunks;
-        Ok(part(self.block, at(chunk)..at(chunk + 1)))
+        Ok(Arc::new(part(self.block, at(chunk)..at(chunk + 1))))
     }
 
     fn sample(&self) -> Result<Block, WorkError> {
@@ -44,6 +45,11 @@ impl Rows for Table<'_> {
 
     fn width(&self) -> usize {
         self.block.x.ncols()
+    }
+
+    fn class_rows(&self) -> Vec<u64> {
+        let rows = |class| self.block.y.iter().filter(|y| **y as usize == class).count() as u64;
+        (0..self.classes).map(rows).collect()
     }
 }
 
@@ -86,9 +92,9 @@ pub(crate) fn run_cut<L: Learner>(
     chunks: usize,
     plan: Option<Plan>,
 ) -> Result<L::Model, WorkError> {
-    let table = Table::new(block, chunks);
+    let table = Table::new(block, chunks, classes);
     let params = learner.kind().check(given).expect("the test's parameters are valid");
-    let plan = plan.unwrap_or_else(|| learner.plan(&params, &table.shape(classes)));
+    let plan = plan.unwrap_or_else(|| learner.plan(&params, &table.shape()));
     let fit = Fit { task, classes, params: &params, seed: 2024, plan, rows: &table };
     let mut state = through_bytes(&learner.start(&fit)?);
     for round in 0..plan.rounds {

@@ -15,6 +15,9 @@ const FINE_BITS: u32 = 10;
 /// How many halvings below 1/2 are told apart.
 const HALVINGS: u64 = 32;
 
+/// Points of a curve are so far apart, along both axes together, that a picture shows no corner cut.
+const APART: f64 = 0.01;
+
 /// How many negative and positive rows have a score of each level.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Roc(BTreeMap<u16, [u64; 2]>);
@@ -32,6 +35,62 @@ impl Roc {
             counts[0] += negatives;
             counts[1] += positives;
         }
+    }
+
+    /// The variance of the area, were it measured on other rows (DeLong, DeLong and Clarke-Pearson 1988, "Comparing the
+    /// areas under two or more correlated receiver operating characteristic curves"); none unless there are two rows of
+    /// both kinds.
+    pub(super) fn variance(&self) -> Option<f64> {
+        let area = self.area()?;
+        let [negatives, positives] = self.rows().map(|rows| rows as f64);
+        let (mut below, mut above) = (0.0, positives);
+        let (mut of_positives, mut of_negatives) = (0.0, 0.0);
+        for [n, p] in self.0.values().map(|counts| counts.map(|rows| rows as f64)) {
+            above -= p;
+            let beaten = (below + n / 2.0) / negatives - area;
+            let beating = (above + p / 2.0) / positives - area;
+            of_positives += p * beaten * beaten;
+            of_negatives += n * beating * beating;
+            below += n;
+        }
+        let mean = |sum: f64, rows: f64| sum / (rows * (rows - 1.0));
+        (negatives > 1.0 && positives > 1.0)
+            .then(|| mean(of_positives, positives) + mean(of_negatives, negatives))
+    }
+
+    /// Points of the curve from (0, 0) to (1, 1): rates of false and of true positives at falling thresholds. Those that
+    /// are close to the one before are left out, and four decimals are kept. Nothing unless there are both kinds of rows.
+    pub(super) fn points(&self) -> Vec<[f64; 2]> {
+        let [negatives, positives] = self.rows();
+        if negatives == 0 || positives == 0 {
+            return Vec::new();
+        }
+        let short = |part: u64, whole: u64| (part as f64 / whole as f64 * 1e4).round() / 1e4;
+        let mut points = vec![[0.0, 0.0]];
+        let (mut last, mut before) = ([0.0, 0.0], None);
+        let (mut n, mut p) = (0, 0);
+        for counts in self.0.values().rev() {
+            n += counts[0];
+            p += counts[1];
+            let point = [short(n, negatives), short(p, positives)];
+            if point[0] - last[0] + point[1] - last[1] >= APART {
+                // The end of a run of close points is kept too: no chord is longer than the step that it cuts.
+                points.extend(before.take());
+                points.push(point);
+                last = point;
+            } else {
+                before = Some(point);
+            }
+        }
+        if last != [1.0, 1.0] {
+            points.push([1.0, 1.0]);
+        }
+        points
+    }
+
+    /// How many negative and positive rows there are.
+    fn rows(&self) -> [u64; 2] {
+        self.0.values().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]])
     }
 
     /// The area; none unless there are both kinds of rows.
@@ -92,10 +151,31 @@ mod tests {
                 }
             }
             match roc.area() {
-                Some(area) => prop_assert!((area - won / pairs).abs() < 1e-12),
+                Some(area) => {
+                    prop_assert!((area - won / pairs).abs() < 1e-12);
+                    let [negatives, positives] = roc.rows();
+                    prop_assert_eq!(roc.variance().is_some(), negatives > 1 && positives > 1);
+                    prop_assert!(roc.variance().is_none_or(|variance| (0.0..=0.5).contains(&variance)));
+                }
                 None => prop_assert!(pairs == 0.0),
             }
         }
+    }
+
+    #[test]
+    fn a_thinned_curve_has_the_same_area() {
+        let mut roc = Roc::default();
+        assert!(roc.points().is_empty());
+        for row in 0..20_000 {
+            let score = dml_core::rng::unit(1, row);
+            roc.record(score, dml_core::rng::unit(2, row) < score * score);
+        }
+        let points = roc.points();
+        assert!((100..500).contains(&points.len()), "{}", points.len());
+        assert_eq!((points[0], points[points.len() - 1]), ([0.0, 0.0], [1.0, 1.0]));
+        assert!(points.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][1] <= pair[1][1]));
+        let area: f64 = points.windows(2).map(|p| (p[1][0] - p[0][0]) * (p[1][1] + p[0][1]) / 2.0).sum();
+        assert!((area - roc.area().unwrap()).abs() < 2e-4, "{area}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_CONFUSION, Metrics, auc::Roc};
+use super::{MAX_CONFUSION, Metrics, RocCurve, auc::Roc, interval};
 
 /// Up to so many classes the AUC is computed: each class keeps counts of its own.
 const MAX_AUC_CLASSES: usize = 32;
@@ -24,6 +24,8 @@ pub struct ClassTally {
     /// True class, then predicted class.
     confusion: BTreeMap<u32, BTreeMap<u32, u64>>,
     loss: u128,
+    /// The squares of the log-losses, in the same units.
+    loss_squared: u128,
     /// For two classes, the scores of the second; else those of each class against all others.
     roc: Vec<Roc>,
 }
@@ -41,6 +43,7 @@ impl ClassTally {
             rows: 0,
             confusion: BTreeMap::new(),
             loss: 0,
+            loss_squared: 0,
             roc: vec![Roc::default(); curves],
         }
     }
@@ -61,7 +64,9 @@ impl ClassTally {
             .or_default() += 1;
         let p = probabilities[class];
         let p = if p.is_nan() { LEAST } else { p.clamp(LEAST, 1.0) };
-        self.loss += (-libm::log(p) * LOSS_UNIT + 0.5) as u128;
+        let loss = -libm::log(p);
+        self.loss += (loss * LOSS_UNIT + 0.5) as u128;
+        self.loss_squared += (loss * loss * LOSS_UNIT + 0.5) as u128;
         let first = if self.roc.len() == 1 { 1 } else { 0 };
         for (k, roc) in self.roc.iter_mut().enumerate() {
             roc.record(probabilities[first + k], class == first + k);
@@ -71,6 +76,7 @@ impl ClassTally {
     pub(super) fn add(&mut self, next: Self) {
         self.rows += next.rows;
         self.loss += next.loss;
+        self.loss_squared += next.loss_squared;
         for (truth, row) in next.confusion {
             let mine = self.confusion.entry(truth).or_default();
             row.into_iter().for_each(|(guess, rows)| *mine.entry(guess).or_default() += rows);
@@ -97,15 +103,53 @@ impl ClassTally {
         }
         let count = |counts: &BTreeMap<u32, u64>, class: u32| counts.get(&class).copied().unwrap_or(0);
         let right: u64 = actual.keys().map(|class| hits(*class)).sum();
-        metrics.set("accuracy", right as f64 / self.rows as f64);
+        let rows = self.rows as f64;
+        let accuracy = right as f64 / rows;
+        metrics.set("accuracy", accuracy);
+        metrics.set_interval("accuracy", Some(interval::wilson(accuracy, rows)));
+        let recalls: Vec<(f64, f64)> =
+            actual.iter().map(|(class, n)| (hits(*class) as f64 / *n as f64, *n as f64)).collect();
+        metrics.set("balanced_accuracy", mean(recalls.iter().map(|(recall, _)| *recall)));
+        metrics.set_interval("balanced_accuracy", interval::of_shares(&recalls));
+
+        let named = |c: u32| (count(&actual, c) + count(&guessed, c)) as f64;
+        let f1 = |c: u32| 2.0 * hits(c) as f64 / named(c);
+        let seen: Vec<u32> = (0..self.classes).filter(|c| named(*c) > 0.0).collect();
+        let macro_f1 = mean(seen.iter().map(|c| f1(*c)));
+        metrics.set("macro_f1", macro_f1);
+        // How much a row of each cell of the matrix adds to the sum of the classes' F1, times the rows.
+        let slope = |truth: u32, guess: u32| {
+            let hit = if truth == guess { 2.0 / named(truth) } else { 0.0 };
+            rows * (hit - f1(truth) / named(truth) - f1(guess) / named(guess))
+        };
+        let cells = self.confusion.iter().flat_map(|(truth, row)| row.iter().map(move |cell| (*truth, cell)));
+        let spread = cells.map(|(truth, (guess, n))| *n as f64 * square(slope(truth, *guess))).sum::<f64>();
+        let variance = spread / square(seen.len() as f64) / (rows * (rows - 1.0));
+        metrics.set_interval("macro_f1", interval::normal("macro_f1", macro_f1, variance));
+
+        let loss = self.loss as f64 / LOSS_UNIT / rows;
+        metrics.set("log_loss", loss);
+        let variance = (self.loss_squared as f64 / LOSS_UNIT / rows - loss * loss) / (rows - 1.0);
+        metrics.set_interval("log_loss", interval::normal("log_loss", loss, variance));
+
+        let areas: Vec<(f64, Option<f64>)> =
+            self.roc.iter().filter_map(|roc| Some((roc.area()?, roc.variance()))).collect();
+        let area = mean(areas.iter().map(|(area, _)| *area));
+        metrics.set("roc_auc", area);
+        let errors: Option<Vec<f64>> = areas.iter().map(|(_, variance)| variance.map(f64::sqrt)).collect();
+        let variance = errors.map_or(f64::NAN, |errors| square(mean(errors.into_iter())));
+        metrics.set_interval("roc_auc", interval::normal("roc_auc", area, variance));
         metrics
-            .set("balanced_accuracy", mean(actual.iter().map(|(class, n)| hits(*class) as f64 / *n as f64)));
-        let seen = (0..self.classes).filter(|c| count(&actual, *c) + count(&guessed, *c) > 0);
-        let f1 = |c| 2.0 * hits(c) as f64 / (count(&actual, c) + count(&guessed, c)) as f64;
-        metrics.set("macro_f1", mean(seen.map(f1)));
-        metrics.set("log_loss", self.loss as f64 / LOSS_UNIT / self.rows as f64);
-        metrics.set("roc_auc", mean(self.roc.iter().filter_map(Roc::area)));
-        metrics
+    }
+
+    /// The curves of the classes with these labels.
+    pub(super) fn curves(&self, labels: &[String]) -> Vec<RocCurve> {
+        let first = if self.roc.len() == 1 { 1 } else { 0 };
+        let curves = self.roc.iter().zip(labels.iter().skip(first));
+        let curve = |(roc, class): (&Roc, &String)| {
+            Some(RocCurve { class: class.clone(), auc: roc.area()?, points: roc.points() })
+        };
+        curves.filter_map(curve).collect()
     }
 
     fn matrix(&self) -> Vec<Vec<u64>> {
@@ -116,7 +160,7 @@ impl ClassTally {
 }
 
 /// The class with the greatest probability, the first of equals.
-fn most_likely(probabilities: ArrayView1<f64>) -> usize {
+pub(super) fn most_likely(probabilities: ArrayView1<f64>) -> usize {
     let mut best = 0;
     for (class, p) in probabilities.iter().enumerate() {
         if *p > probabilities[best] || probabilities[best].is_nan() {
@@ -124,6 +168,10 @@ fn most_likely(probabilities: ArrayView1<f64>) -> usize {
         }
     }
     best
+}
+
+fn square(value: f64) -> f64 {
+    value * value
 }
 
 /// The mean; NaN of nothing.

@@ -7,16 +7,24 @@
 
 mod auc;
 mod classes;
+mod curves;
+mod interval;
 mod numbers;
+mod permuted;
 mod report;
+mod sample;
 
 use dml_core::Task;
 use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
 
 pub use classes::ClassTally;
+pub use curves::{Curves, RocCurve};
 pub use numbers::NumberTally;
+pub(crate) use permuted::loss;
+pub use permuted::{Permutation, PermutedTally};
 pub use report::{Confusion, MAX_CONFUSION, Metrics, Report, primary};
+pub use sample::Sample;
 
 use crate::learner::Scores;
 
@@ -60,6 +68,14 @@ impl Tally {
             (Self::Regression(tally), Self::Regression(next)) => tally.add(next),
             (Self::Classification(_), Self::Regression(_))
             | (Self::Regression(_), Self::Classification(_)) => {}
+        }
+    }
+
+    /// The ROC curves of the classes with these labels; none for regression.
+    pub(crate) fn curves(&self, labels: &[String]) -> Vec<RocCurve> {
+        match self {
+            Self::Classification(tally) => tally.curves(labels),
+            Self::Regression(_) => Vec::new(),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Metrics;
+use super::{Metrics, interval};
 
 /// Count, errors, and mean and squared deviations of the target (Welford 1962; brought together as Chan, Golub and
-/// LeVeque 1983 do).
+/// LeVeque 1983 do). Higher powers tell how far the metrics may be off (Pébay 2008, "Formulas for robust, one-pass
+/// parallel computation of covariances and arbitrary-order statistical moments").
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NumberTally {
     rows: u64,
@@ -13,6 +14,14 @@ pub struct NumberTally {
     squared: f64,
     mean: f64,
     deviations: f64,
+    cubes: f64,
+    fourths: f64,
+    /// The fourth powers of the errors.
+    errors_fourth: f64,
+    /// The squared errors, each times the deviation of the target.
+    squared_by_deviation: f64,
+    /// The squared errors, each times the squared deviation.
+    squared_by_squared: f64,
 }
 
 impl NumberTally {
@@ -27,7 +36,8 @@ impl NumberTally {
             absolute: error.abs(),
             squared: error * error,
             mean: truth,
-            deviations: 0.0,
+            errors_fourth: error * error * error * error,
+            ..Self::default()
         });
     }
 
@@ -37,22 +47,53 @@ impl NumberTally {
         }
         let (n, m) = (self.rows as f64, next.rows as f64);
         let delta = next.mean - self.mean;
-        self.rows += next.rows;
-        self.absolute += next.absolute;
-        self.squared += next.squared;
-        self.mean += delta * (m / (n + m));
-        self.deviations += next.deviations + delta * delta * (n * (m / (n + m)));
+        let mean = self.mean + delta * (m / (n + m));
+        let deviations = self.deviations + (next.deviations + delta * delta * (n * (m / (n + m))));
+        let (mine, next) = (self.about(mean), next.about(mean));
+        *self = Self {
+            rows: mine.rows + next.rows,
+            absolute: mine.absolute + next.absolute,
+            squared: mine.squared + next.squared,
+            mean,
+            deviations,
+            cubes: mine.cubes + next.cubes,
+            fourths: mine.fourths + next.fourths,
+            errors_fourth: mine.errors_fourth + next.errors_fourth,
+            squared_by_deviation: mine.squared_by_deviation + next.squared_by_deviation,
+            squared_by_squared: mine.squared_by_squared + next.squared_by_squared,
+        };
+    }
+
+    /// The same rows, their higher powers taken about another value than their mean.
+    fn about(&self, other: f64) -> Self {
+        let (n, g) = (self.rows as f64, self.mean - other);
+        Self {
+            cubes: self.cubes + g * (3.0 * self.deviations + n * g * g),
+            fourths: self.fourths + g * (4.0 * self.cubes + g * (6.0 * self.deviations + n * g * g)),
+            squared_by_deviation: self.squared_by_deviation + g * self.squared,
+            squared_by_squared: self.squared_by_squared
+                + g * (2.0 * self.squared_by_deviation + g * self.squared),
+            ..self.clone()
+        }
     }
 
     pub(super) fn metrics(&self) -> Metrics {
         let mut metrics = Metrics { rows: self.rows, ..Metrics::default() };
         let n = self.rows as f64;
-        metrics.set("rmse", (self.squared / n).sqrt());
-        metrics.set("mae", self.absolute / n);
+        let (mse, mae) = (self.squared / n, self.absolute / n);
+        metrics.set("rmse", mse.sqrt());
+        let variance = (self.errors_fourth / n - mse * mse) / (4.0 * mse * (n - 1.0));
+        metrics.set_interval("rmse", interval::normal("rmse", mse.sqrt(), variance));
+        metrics.set("mae", mae);
+        metrics.set_interval("mae", interval::normal("mae", mae, (mse - mae * mae) / (n - 1.0)));
         // A target that varies by rounding errors alone is constant.
         let noise = 1e-12 * self.mean.abs();
         if self.deviations > n * noise * noise {
-            metrics.set("r2", 1.0 - self.squared / self.deviations);
+            let left = self.squared / self.deviations;
+            metrics.set("r2", 1.0 - left);
+            let spread = self.errors_fourth + left * (left * self.fourths - 2.0 * self.squared_by_squared);
+            let variance = spread / (self.deviations * self.deviations) * (n / (n - 1.0));
+            metrics.set_interval("r2", interval::normal("r2", 1.0 - left, variance));
         }
         metrics
     }

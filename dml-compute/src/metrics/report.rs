@@ -5,6 +5,8 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use dml_core::Task;
 use serde::{Deserialize, Serialize};
 
+use super::interval::{self, Interval};
+
 /// Up to so many classes the confusion matrix is shown.
 pub const MAX_CONFUSION: usize = 100;
 
@@ -23,6 +25,8 @@ pub struct Metrics {
     pub rows: u64,
     /// Each by its name, all finite; those that are not defined for these rows are left out.
     pub values: BTreeMap<String, f64>,
+    /// Between which bounds each lies with a confidence of 95 %, where that can be told.
+    pub interval: BTreeMap<String, [f64; 2]>,
     /// Rows by true class and, within, by predicted class.
     pub confusion: Option<Vec<Vec<u64>>>,
 }
@@ -36,7 +40,8 @@ pub struct Confusion {
     pub matrix: Vec<Vec<u64>>,
 }
 
-/// What is told of a model's quality. As JSON a flat object of numbers, with `confusion` and `std` where they apply.
+/// What is told of a model's quality. As JSON a flat object of numbers, with `interval`, `confusion` and
+/// `std` where they apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// How many rows were predicted, over all folds.
@@ -44,6 +49,10 @@ pub struct Report {
     /// Each metric by its name; with several folds, its mean over them.
     #[serde(flatten)]
     pub values: BTreeMap<String, f64>,
+    /// Between which bounds each metric lies with a confidence of 95 %: `[low, high]`. By Wilson's interval for
+    /// accuracy; for the others from the variance of the test rows, or with several folds from the spread over them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub interval: BTreeMap<String, [f64; 2]>,
     /// Over all folds; for classification with at most [`MAX_CONFUSION`] classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
@@ -66,8 +75,18 @@ impl Metrics {
             by_name.entry(name).or_default().push(*value);
         }
         let each = |f: fn(&[f64]) -> f64| by_name.iter().map(|(name, v)| ((*name).clone(), f(v))).collect();
+        let rows = folds.iter().map(|fold| fold.rows).sum();
+        let interval = |(name, values): (&&String, &Vec<f64>)| {
+            let interval = match (folds, name.as_str()) {
+                ([fold], name) => fold.interval.get(name).copied(),
+                (_, "accuracy") => Some(interval::wilson(mean(values), rows as f64)),
+                (_, name) => interval::of_folds(name, values),
+            };
+            Some(((*name).clone(), interval?))
+        };
         Report {
-            rows: folds.iter().map(|fold| fold.rows).sum(),
+            rows,
+            interval: by_name.iter().filter_map(interval).collect(),
             values: each(mean),
             confusion: summed(folds).map(|matrix| Confusion { labels: labels.to_vec(), matrix }),
             std: (folds.len() > 1).then(|| each(deviation)),
@@ -78,6 +97,15 @@ impl Metrics {
     pub(super) fn set(&mut self, name: &str, value: f64) {
         if value.is_finite() {
             self.values.insert(name.into(), value);
+        }
+    }
+}
+
+impl Metrics {
+    /// Keeps an interval if there is one and its metric is defined.
+    pub(super) fn set_interval(&mut self, name: &str, interval: Option<Interval>) {
+        if let Some(interval) = interval.filter(|_| self.values.contains_key(name)) {
+            self.interval.insert(name.into(), interval);
         }
     }
 }
@@ -162,6 +190,9 @@ mod tests {
         let golden = concat!(
             r#"{"rows":2,"accuracy":0.5,"balanced_accuracy":0.5,"log_loss":0.34657359028005885,"#,
             r#""macro_f1":0.3333333333333333,"roc_auc":1.0,"#,
+            r#""interval":{"accuracy":[0.09453120573423074,0.9054687942657693],"#,
+            r#""balanced_accuracy":[0.10327465718861872,0.8967253428113813],"#,
+            r#""log_loss":[0.0,1.0258453452212657],"macro_f1":[0.0,0.7688808854533453]},"#,
             r#""confusion":{"labels":["no","yes"],"matrix":[[1,0],[1,0]]}}"#
         );
         assert_eq!(json, golden);

@@ -127,3 +127,68 @@ fn scores_that_do_not_fit_the_task_are_told_of() {
     let unknown = Model { kind: "x".into(), ..model }.to_json(&registry).unwrap_err();
     assert!(unknown.to_string().starts_with("unknown kind 'x'"), "{unknown}");
 }
+
+/// The file again, with a seal that fits, as if it had been written so.
+fn resealed(content: &[u8]) -> Vec<u8> {
+    [content, Digest::of(content).as_bytes().as_slice()].concat()
+}
+
+#[test]
+fn a_file_that_was_sealed_too_early_or_too_late_is_told_of() {
+    let bytes = model().to_bytes();
+    let content = &bytes[..bytes.len() - SEAL];
+    assert_eq!(resealed(content), bytes);
+    for end in HEAD..content.len() {
+        let error = Model::from_bytes(&resealed(&content[..end])).unwrap_err();
+        assert!(matches!(error, WorkError::Corrupt { what: "a model", .. }), "{end} bytes: {error}");
+    }
+    let longer = Model::from_bytes(&resealed(&[content, b"xy"].concat())).unwrap_err();
+    assert_eq!(longer.to_string(), "a model cannot be read: 2 bytes too many");
+}
+
+#[test]
+fn trees_that_lead_nowhere_or_in_circles_are_told_of() {
+    use crate::learners::trees::{Node, ensemble::Link};
+    let split = |right| Node::Split { feature: 0, threshold: 0.5, missing_left: false, right };
+    let leaf = Node::Leaf { at: 0 };
+    let registry = Registry::default();
+    let said = |nodes: Vec<Node>, width: u32| {
+        // The parts of an ensemble in their order: link, width, base, trees of outputs, nodes, values, gains.
+        let tree = (1u32, nodes, vec![1.5], BTreeMap::<u32, f64>::new());
+        let learner = postcard::to_allocvec(&(Link::Identity, width, vec![0.0], vec![tree])).unwrap();
+        let model = Model { kind: "decision_tree".into(), learner, ..model() };
+        let read = Model::from_bytes(&model.to_bytes()).unwrap();
+        read.predictor(&registry).err().map(|error| error.to_string())
+    };
+    assert_eq!(said(vec![split(2), leaf, leaf], 2), None);
+    for nodes in [
+        vec![split(0), leaf, leaf],
+        vec![split(1), leaf, leaf],
+        vec![split(2), split(0), leaf],
+        vec![split(9), leaf, leaf],
+        vec![Node::Leaf { at: 1 }],
+        vec![],
+    ] {
+        let error = said(nodes.clone(), 2).unwrap_or_else(|| panic!("{nodes:?} was taken"));
+        assert!(error.contains("cannot be read"), "{error}");
+    }
+    assert!(said(vec![split(2), leaf, leaf], 0).is_some(), "a feature that is not there");
+}
+
+proptest! {
+    /// Whatever was sealed, reading and predicting end with an answer or an error.
+    #[test]
+    fn what_is_sealed_need_not_make_sense(at in 0usize..10_000, byte: u8) {
+        let bytes = model().to_bytes();
+        let mut content = bytes[..bytes.len() - SEAL].to_vec();
+        let at = HEAD + at % (content.len() - HEAD);
+        content[at] = byte;
+        let Ok(read) = Model::from_bytes(&resealed(&content)) else { return Ok(()) };
+        let x: ArrayRef = Arc::new(Float64Array::from(vec![Some(3.0), None]));
+        let colour: ArrayRef = Arc::new(StringArray::from(vec![Some("red"), None]));
+        let registry = Registry::default();
+        let _ = read.predict(&registry, &batch(vec![("x", x), ("colour", colour)]));
+        let _ = read.to_json(&registry);
+        let _ = read.to_onnx(&registry, "id");
+    }
+}

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::RecordBatch;
 use dml_core::{ColumnType, Dataset, Split, Task, dataset::MAX_DISTINCT, job::Problem};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 mod moments;
@@ -118,29 +119,32 @@ impl Profile {
         let target = Values::of(batch, &self.target, self.target_type)?;
         let columns = self.features.iter().map(|feature| Values::of(batch, &feature.name, feature.r#type));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        for i in 0..batch.num_rows() {
-            let row = first + i as u64;
-            if split.is_test(row) {
-                continue;
+        let training = (0..batch.num_rows()).filter(|i| !split.is_test(first + *i as u64));
+        let (mut rows, mut targets): (Vec<usize>, Vec<Target>) = (training.collect(), Vec::new());
+        let mut there = Vec::with_capacity(rows.len());
+        match self.task {
+            Task::Regression => target.numbers(&rows, |_, value| there.push(value)),
+            Task::Classification => {
+                there = target.labels(&rows, |label| self.code_of(label).map(f64::from))?
             }
-            let Some(target) = self.target_of(&target, i)? else { continue };
-            self.targets.add(target);
-            for (feature, values) in self.features.iter_mut().zip(&columns) {
-                feature.add(values, i, target);
-            }
-            let cells = || columns.iter().map(|values| values.cell(i)).collect();
+        }
+        let mut blank = there.iter().map(|value| value.is_nan());
+        rows.retain(|_| !blank.next().unwrap_or(true));
+        targets.extend(there.into_iter().filter(|value| !value.is_nan()).map(|value| match self.task {
+            Task::Regression => Target::Number(value),
+            Task::Classification => Target::Class(value as u32),
+        }));
+        targets.iter().for_each(|target| self.targets.add(*target));
+        // A column depends on no other, so each goes through its rows by itself.
+        self.features.par_iter_mut().zip(&columns).for_each(|(feature, values)| {
+            rows.iter().zip(&targets).for_each(|(row, target)| feature.add(values, *row, *target));
+        });
+        for (i, target) in rows.iter().zip(targets) {
+            let row = first + *i as u64;
+            let cells = || columns.iter().map(|values| values.cell(*i)).collect();
             self.sample.offer(row, || SampledRow { row, target, cells: cells() });
         }
         Ok(())
-    }
-
-    fn target_of(&mut self, target: &Values, row: usize) -> Result<Option<Target>, WorkError> {
-        match self.task {
-            Task::Regression => Ok(target.number(row).map(Target::Number)),
-            Task::Classification => {
-                target.text(row).map(|label| Ok(Target::Class(self.code_of(&label)?))).transpose()
-            }
-        }
     }
 
     fn code_of(&mut self, label: &str) -> Result<u32, WorkError> {
@@ -206,6 +210,17 @@ impl Profile {
     /// The classes in their final order: by number if all are whole numbers, else by text. None for regression.
     pub fn classes(&self) -> Vec<String> {
         order_classes(self.labels.keys().cloned().collect())
+    }
+
+    /// How many training rows each of [`Profile::classes`] has.
+    pub fn class_rows(&self) -> Vec<u64> {
+        let mut rows = vec![0; self.labels.len()];
+        if let Targets::Classes(by_code) = &self.targets {
+            for (code, place) in self.places().into_iter().enumerate() {
+                rows[place as usize] = by_code.get(&(code as u32)).copied().unwrap_or(0);
+            }
+        }
+        rows
     }
 
     /// The place of each code in [`Profile::classes`].
@@ -295,14 +310,12 @@ impl Feature {
 
 impl Values<'_> {
     fn cell(&self, row: usize) -> Cell {
-        match self {
-            Self::Boolean(_) | Self::Text(_) => match self.text(row) {
-                Some(text) if text.len() <= MAX_CATEGORY_BYTES => Cell::Text(text.into_owned()),
-                Some(_) | None => Cell::Blank,
-            },
-            Self::Integer(_) | Self::Float(_) | Self::Date(_) | Self::DateTime(_) | Self::Sampled(..) => {
-                self.number(row).map_or(Cell::Blank, Cell::Number)
-            }
+        if let Some(number) = self.number(row) {
+            return Cell::Number(number);
+        }
+        match self.text(row) {
+            Some(text) if text.len() <= MAX_CATEGORY_BYTES => Cell::Text(text.into_owned()),
+            Some(_) | None => Cell::Blank,
         }
     }
 }

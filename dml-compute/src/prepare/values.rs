@@ -1,16 +1,16 @@
-//! The cells of a column as the rest of the crate sees them: numbers, texts and blanks, whatever array holds them.
+//! The values of a column as learning sees them: numbers, texts and blanks, whatever array holds them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use arrow_array::{
-    Array, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray,
-};
+use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use dml_core::ColumnType;
 use serde::{Deserialize, Serialize};
 
 use super::sample::SampledRow;
-use crate::error::WorkError;
+use crate::{
+    error::WorkError,
+    table::{self, View},
+};
 
 /// One feature of a sampled row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,12 +26,7 @@ pub(crate) enum Cell {
 /// A column of a batch, or of the sampled rows.
 #[derive(Clone, Copy)]
 pub(crate) enum Values<'a> {
-    Integer(&'a Int64Array),
-    Float(&'a Float64Array),
-    Boolean(&'a BooleanArray),
-    Text(&'a StringArray),
-    Date(&'a Date32Array),
-    DateTime(&'a TimestampMillisecondArray),
+    Column(View<'a>),
     Sampled(&'a [&'a SampledRow], usize),
 }
 
@@ -48,67 +43,112 @@ impl<'a> Values<'a> {
     pub(crate) fn of(batch: &'a RecordBatch, name: &str, r#type: ColumnType) -> Result<Self, WorkError> {
         let array = batch
             .column_by_name(name)
-            .ok_or_else(|| WorkError::Input(format!("the table has no column '{name}'")))?
-            .as_any();
-        let values = match r#type {
-            ColumnType::Integer | ColumnType::Float => {
-                array.downcast_ref().map(Self::Integer).or_else(|| array.downcast_ref().map(Self::Float))
-            }
-            ColumnType::Boolean => array.downcast_ref().map(Self::Boolean),
-            ColumnType::Text => array.downcast_ref().map(Self::Text),
-            ColumnType::Date => array.downcast_ref().map(Self::Date),
-            ColumnType::DateTime => array.downcast_ref().map(Self::DateTime),
+            .ok_or_else(|| WorkError::Input(format!("the table has no column '{name}'")))?;
+        let fits = |view: &View| {
+            view.column_type() == r#type || view.column_type().is_numeric() && r#type.is_numeric()
         };
-        values
+        View::of(array.as_ref())
+            .filter(fits)
+            .map(Self::Column)
             .ok_or_else(|| WorkError::Input(format!("the column '{name}' is not of type {}", r#type.name())))
-    }
-
-    fn is_blank(&self, row: usize) -> bool {
-        match self {
-            Self::Integer(array) => array.is_null(row),
-            Self::Float(array) => array.is_null(row),
-            Self::Boolean(array) => array.is_null(row),
-            Self::Text(array) => array.is_null(row),
-            Self::Date(array) => array.is_null(row),
-            Self::DateTime(array) => array.is_null(row),
-            Self::Sampled(rows, column) => rows[row].cells[*column] == Cell::Blank,
-        }
     }
 
     /// The number in a row; none if it is blank or no number. A float that is not finite counts as blank.
     pub(crate) fn number(&self, row: usize) -> Option<f64> {
-        if self.is_blank(row) {
-            return None;
-        }
         match self {
-            Self::Integer(array) => Some(array.value(row) as f64),
-            Self::Float(array) => Some(array.value(row)).filter(|value| value.is_finite()),
-            Self::Date(array) => Some(f64::from(array.value(row))),
-            Self::DateTime(array) => Some(array.value(row) as f64),
+            Self::Column(view) => number(view.cell(row)),
             Self::Sampled(rows, column) => match rows[row].cells[*column] {
                 Cell::Number(value) => Some(value),
                 Cell::Blank | Cell::Text(_) => None,
             },
-            Self::Boolean(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// Calls `take` with the place and the number of each row, NaN where there is none: the loops are over arrays of one
+    /// type, as most of what is read of a table is read here.
+    pub(crate) fn numbers(&self, rows: &[usize], take: impl FnMut(usize, f64)) {
+        match self {
+            Self::Column(View::Float(array)) => {
+                let finite = |value: f64| if value.is_finite() { value } else { f64::NAN };
+                each(array, rows, finite, take);
+            }
+            Self::Column(View::Integer(array)) => each(array, rows, |value| value as f64, take),
+            Self::Column(View::Date(array)) => each(array, rows, f64::from, take),
+            Self::Column(View::DateTime(array)) => each(array, rows, |value| value as f64, take),
+            Self::Column(View::Boolean(_) | View::Text(_)) | Self::Sampled(..) => {
+                let numbers = rows.iter().map(|row| self.number(*row).unwrap_or(f64::NAN));
+                let mut take = take;
+                numbers.enumerate().for_each(|(place, number)| take(place, number));
+            }
         }
     }
 
     /// The text of a row: that of a category or of a label; none if it is blank.
     pub(crate) fn text(&self, row: usize) -> Option<Cow<'a, str>> {
-        if self.is_blank(row) {
-            return None;
-        }
         match *self {
-            Self::Integer(array) => Some(array.value(row).to_string().into()),
-            Self::Boolean(array) => Some(if array.value(row) { "true" } else { "false" }.into()),
-            Self::Text(array) => Some(array.value(row).into()),
+            Self::Column(view) => match view.cell(row) {
+                table::Cell::Integer(value) => Some(value.to_string().into()),
+                table::Cell::Boolean(value) => Some(if value { "true" } else { "false" }.into()),
+                table::Cell::Text(text) => Some(text.into()),
+                cell @ (table::Cell::Blank
+                | table::Cell::Float(_)
+                | table::Cell::Date(_)
+                | table::Cell::DateTime(_)) => number(cell).map(|number| number.to_string().into()),
+            },
             Self::Sampled(rows, column) => match &rows[row].cells[column] {
                 Cell::Text(text) => Some(text.as_str().into()),
                 Cell::Blank | Cell::Number(_) => None,
             },
-            Self::Float(_) | Self::Date(_) | Self::DateTime(_) => {
-                self.number(row).map(|v| v.to_string().into())
-            }
         }
+    }
+
+    /// What `place` says of the text of each row; NaN for a blank. It is asked once for each whole number, as these
+    /// take longer to write than to find.
+    pub(crate) fn labels<E>(
+        &self,
+        rows: &[usize],
+        mut place: impl FnMut(&str) -> Result<f64, E>,
+    ) -> Result<Vec<f64>, E> {
+        let mut known: BTreeMap<i64, f64> = BTreeMap::new();
+        let mut label = |row: &usize| {
+            if let Self::Column(View::Integer(array)) = self
+                && array.is_valid(*row)
+            {
+                let value = array.value(*row);
+                if let Some(place) = known.get(&value) {
+                    return Ok(*place);
+                }
+                let place = place(&value.to_string())?;
+                known.insert(value, place);
+                return Ok(place);
+            }
+            self.text(*row).map_or(Ok(f64::NAN), |text| place(&text))
+        };
+        rows.iter().map(&mut label).collect()
+    }
+}
+
+fn number(cell: table::Cell) -> Option<f64> {
+    match cell {
+        table::Cell::Integer(value) => Some(value as f64),
+        table::Cell::Float(value) => Some(value).filter(|value| value.is_finite()),
+        table::Cell::Date(days) => Some(f64::from(days)),
+        table::Cell::DateTime(ms) => Some(ms as f64),
+        table::Cell::Blank | table::Cell::Boolean(_) | table::Cell::Text(_) => None,
+    }
+}
+
+fn each<T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<T>,
+    rows: &[usize],
+    number: impl Fn(T::Native) -> f64,
+    mut take: impl FnMut(usize, f64),
+) {
+    let values = array.values();
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => rows.iter().enumerate().for_each(|(place, row)| take(place, number(values[*row]))),
+        Some(nulls) => rows.iter().enumerate().for_each(|(place, row)| {
+            take(place, if nulls.is_valid(*row) { number(values[*row]) } else { f64::NAN });
+        }),
     }
 }

@@ -15,6 +15,7 @@ use dml_core::ColumnType;
 
 use super::{
     error::{Place, TableError},
+    number::Number,
     value::{self, Shape},
 };
 
@@ -38,7 +39,7 @@ pub fn column_type(arrow: &DataType) -> Option<ColumnType> {
 
 /// A value of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     Blank,
     Integer(i64),
     Float(f64),
@@ -76,7 +77,8 @@ impl Cell<'_> {
 }
 
 /// An Arrow column whose cells can be read.
-pub(super) enum View<'a> {
+#[derive(Clone, Copy)]
+pub(crate) enum View<'a> {
     Integer(&'a Int64Array),
     Float(&'a Float64Array),
     Boolean(&'a BooleanArray),
@@ -87,7 +89,7 @@ pub(super) enum View<'a> {
 
 impl<'a> View<'a> {
     /// None if it is of an Arrow type that tables do not hold.
-    pub(super) fn of(array: &'a dyn Array) -> Option<Self> {
+    pub(crate) fn of(array: &'a dyn Array) -> Option<Self> {
         let any = array.as_any();
         match column_type(array.data_type())? {
             ColumnType::Integer => any.downcast_ref().map(Self::Integer),
@@ -99,7 +101,19 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn cell(&self, row: usize) -> Cell<'a> {
+    /// The type of column that it shows.
+    pub(crate) fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Integer(_) => ColumnType::Integer,
+            Self::Float(_) => ColumnType::Float,
+            Self::Boolean(_) => ColumnType::Boolean,
+            Self::Text(_) => ColumnType::Text,
+            Self::Date(_) => ColumnType::Date,
+            Self::DateTime(_) => ColumnType::DateTime,
+        }
+    }
+
+    pub(crate) fn cell(&self, row: usize) -> Cell<'a> {
         match self {
             Self::Integer(array) if array.is_valid(row) => Cell::Integer(array.value(row)),
             Self::Float(array) if array.is_valid(row) => Cell::Float(array.value(row)),
@@ -147,13 +161,52 @@ pub(super) enum Builder {
 
 impl Builder {
     pub(super) fn new(column: ColumnType) -> Self {
+        Self::with_capacity(column, 0)
+    }
+
+    /// With room for so many values.
+    pub(super) fn with_capacity(column: ColumnType, rows: usize) -> Self {
         match column {
-            ColumnType::Integer => Self::Integer(Int64Builder::new()),
-            ColumnType::Float => Self::Float(Float64Builder::new()),
-            ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            ColumnType::Text => Self::Text(StringBuilder::new()),
-            ColumnType::Date => Self::Date(Date32Builder::new()),
-            ColumnType::DateTime => Self::DateTime(TimestampMillisecondBuilder::new()),
+            ColumnType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
+            ColumnType::Float => Self::Float(Float64Builder::with_capacity(rows)),
+            ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            ColumnType::Text => Self::Text(StringBuilder::with_capacity(rows, 0)),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(rows)),
+            ColumnType::DateTime => Self::DateTime(TimestampMillisecondBuilder::with_capacity(rows)),
+        }
+    }
+
+    /// Whether most values are likely to be plain numbers.
+    #[inline]
+    pub(super) fn is_numeric(&self) -> bool {
+        matches!(self, Self::Integer(_) | Self::Float(_))
+    }
+
+    /// A number of a CSV file as [`Self::push_field`] would take it; says no if it does not fit as it is.
+    #[inline]
+    pub(super) fn push_number(&mut self, number: Number) -> bool {
+        match self {
+            Self::Float(builder) => builder.append_value(number.float()),
+            Self::Integer(builder) if !number.has_point() => builder.append_value(number.integer()),
+            Self::Integer(_) | Self::Boolean(_) | Self::Text(_) | Self::Date(_) | Self::DateTime(_) => {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// All values of a column of the very same type.
+    pub(super) fn push_all(&mut self, array: &dyn Array) {
+        match (self, View::of(array)) {
+            (Self::Integer(builder), Some(View::Integer(array))) => builder.append_array(array),
+            (Self::Float(builder), Some(View::Float(array))) => builder.append_array(array),
+            (Self::Boolean(builder), Some(View::Boolean(array))) => builder.append_array(array),
+            (Self::Text(builder), Some(View::Text(array))) => {
+                builder.append_array(array).expect("a chunk's texts are far below 2 GiB");
+            }
+            (Self::Date(builder), Some(View::Date(array))) => builder.append_array(array),
+            (Self::DateTime(builder), Some(View::DateTime(array))) => builder.append_array(array),
+            (builder, _) => unreachable!("{} is not {:?}", array.data_type(), builder.finish().data_type()),
         }
     }
 

@@ -1,20 +1,25 @@
 //! CSV to typed chunks, in two readings: the first, as bytes come in, finds the types and keeps the bytes in a temporary
-//! file; the second makes the chunks. Memory is bounded by the chunk in the making, whatever the size of the file.
+//! file; the second makes the chunks. Both read blocks of whole records on all threads; memory is bounded by a few
+//! blocks and the chunk in the making, whatever the size of the file.
 
 use std::{
+    collections::VecDeque,
     fs::File,
-    io::{BufWriter, Read, Seek, Write},
+    io::{Read, Seek},
 };
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use dml_core::{Column, ColumnType};
+use rayon::prelude::*;
 
 use super::{
     Limits,
-    column::Builder,
+    block::{self, Extent, Sink},
+    column::{Builder, Misfit},
     error::{Place, TableError},
-    infer::{self, Inference},
+    infer::{self, BATCH_BYTES, Inference, Inferred},
+    number::Number,
     records::{Record, Records},
     schema_of,
     statistics::Statistics,
@@ -26,37 +31,30 @@ pub const CHUNK_CELLS: usize = 1 << 20;
 /// How many bytes of CSV a chunk has at least, unless it is cut for its values or is the last.
 pub const CHUNK_BYTES: u64 = 16 << 20;
 
-/// How much of the file is read at once.
-const BLOCK_BYTES: usize = 256 << 10;
-
 /// Takes a CSV file piece by piece. After an error it is of no further use.
 #[derive(Debug)]
 pub struct Importer {
-    limits: Limits,
     inference: Inference,
-    spool: BufWriter<File>,
+    spool: File,
 }
 
 impl Importer {
     /// Begins a table. The spool is an empty file, open for reading and writing, that the caller removes afterwards:
     /// what `tempfile::tempfile()` gives.
     pub fn new(spool: File, limits: Limits) -> Self {
-        let spool = BufWriter::with_capacity(BLOCK_BYTES, spool);
-        Self { inference: Inference::new(limits.clone()), limits, spool }
+        Self { inference: Inference::new(limits), spool }
     }
 
     /// The next bytes of the file, however cut.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), TableError> {
-        self.inference.push(bytes)?;
-        Ok(self.spool.write_all(bytes)?)
+        self.inference.push(bytes, &mut self.spool)
     }
 
     /// After the last byte: the table's types are known, and its chunks can be read.
-    pub fn finish(self) -> Result<Typed, TableError> {
-        let (columns, rows) = self.inference.finish()?;
-        let mut spool = self.spool.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        spool.rewind()?;
-        Ok(Typed::new(spool, self.limits, columns, rows))
+    pub fn finish(mut self) -> Result<Typed, TableError> {
+        let found = self.inference.finish(&mut self.spool)?;
+        self.spool.rewind()?;
+        Ok(Typed::new(self.spool, found))
     }
 }
 
@@ -67,33 +65,35 @@ impl Importer {
 #[derive(Debug)]
 pub struct Typed<R = File> {
     source: R,
-    block: Vec<u8>,
-    /// The part of the block that is not parsed yet begins here.
-    at: usize,
-    ended: bool,
-    records: Records,
+    head: Records,
     columns: Vec<(String, ColumnType)>,
-    chunk: ChunkBuilder,
-    /// How many bytes came before the chunk.
+    schema: SchemaRef,
+    /// The blocks that were not read yet.
+    blocks: VecDeque<Extent>,
+    /// What was read of the source, without the header.
+    read: Extent,
+    /// The parts that belong to no chunk yet.
+    parts: VecDeque<Part>,
+    /// How many bytes of the file came before the chunk.
     before: u64,
     statistics: Statistics,
     rows: u64,
 }
 
 impl<R: Read> Typed<R> {
-    fn new(source: R, limits: Limits, columns: Vec<(String, ColumnType)>, rows: u64) -> Self {
-        let picks = (0..columns.len()).collect();
+    fn new(source: R, found: Inferred) -> Self {
+        let Inferred { head, columns, blocks, total } = found;
         Self {
             source,
-            block: Vec::new(),
-            at: 0,
-            ended: false,
-            records: Records::new(limits),
-            chunk: ChunkBuilder::new(&columns, picks),
+            head,
+            schema: schema_of(&columns),
+            blocks: blocks.into(),
+            read: Extent::default(),
+            parts: VecDeque::new(),
             before: 0,
             statistics: Statistics::new(&columns),
             columns,
-            rows,
+            rows: total.rows,
         }
     }
 
@@ -113,41 +113,68 @@ impl<R: Read> Typed<R> {
     }
 
     fn read_chunk(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        while !self.ended {
-            let mut rest = &self.block[self.at..];
-            let found = self.records.advance(&mut rest)?;
-            self.at = self.block.len() - rest.len();
-            let Some(found) = found else {
-                self.read_block()?;
-                continue;
+        let most = CHUNK_CELLS.div_ceil(self.columns.len());
+        let (mut pieces, mut rows): (Vec<Part>, _) = (Vec::new(), 0);
+        while rows < most {
+            let Some(mut part) = self.parts.pop_front() else {
+                match self.read_parts()? {
+                    true => continue,
+                    false => break,
+                }
             };
-            self.chunk.push(&self.records, &self.records.record(found))?;
-            let bytes = self.records.consumed() - self.before;
-            if self.chunk.cells() >= CHUNK_CELLS || bytes >= CHUNK_BYTES {
-                self.before = self.records.consumed();
+            let enough = part.ends.partition_point(|end| *end < self.before + CHUNK_BYTES) + 1;
+            let taken = part.ends.len().min(enough).min(most - rows);
+            rows += taken;
+            let full = rows == most || taken == enough;
+            if full {
+                self.before = part.ends[taken - 1];
+            }
+            if let Some(rest) = part.split_off(taken) {
+                self.parts.push_front(rest);
+            }
+            pieces.push(part);
+            if full {
                 break;
             }
         }
-        if self.chunk.rows == 0 {
+        if rows == 0 {
             return Ok(None);
         }
-        let batch = self.chunk.finish();
+        let column = |(column, (_, kind)): (usize, &(String, ColumnType))| {
+            let mut builder = Builder::with_capacity(*kind, rows);
+            pieces.iter().for_each(|part| builder.push_all(&part.arrays[column]));
+            builder.finish()
+        };
+        let arrays = self.columns.par_iter().enumerate().map(|(i, kind)| column((i, kind))).collect();
+        let batch = batch(&self.schema, arrays, rows);
         self.statistics.update(&batch);
         Ok(Some(batch))
     }
 
-    /// Replaces the block, all of which was parsed. At the end of the file, takes the record that no line feed ended.
-    fn read_block(&mut self) -> Result<(), TableError> {
-        self.block.clear();
-        self.at = 0;
-        let read = (&mut self.source).take(BLOCK_BYTES as u64).read_to_end(&mut self.block)?;
-        if read == 0 {
-            self.ended = true;
-            if let Some(last) = self.records.finish()? {
-                self.chunk.push(&self.records, &self.records.record(last))?;
-            }
+    /// Reads the next few blocks, if there are any.
+    fn read_parts(&mut self) -> Result<bool, TableError> {
+        let (mut bytes, mut blocks) = (0, Vec::new());
+        while let Some(block) = self.blocks.front()
+            && (blocks.is_empty() || bytes + block.bytes <= BATCH_BYTES as u64)
+        {
+            blocks.push((self.read, bytes as usize, *block));
+            bytes += block.bytes;
+            self.read.add(*block);
+            self.blocks.pop_front();
         }
-        Ok(())
+        let mut text = vec![0; bytes as usize];
+        self.source.read_exact(&mut text)?;
+        let (head, columns) = (&self.head, &self.columns);
+        let part = |(before, at, block): (Extent, usize, Extent)| {
+            let text = &text[at..at + block.bytes as usize];
+            let mut values = Values::new(columns, block.rows as usize, head.consumed() + before.bytes);
+            block::read(head, before, text, &mut values).map(|_| values.finish())
+        };
+        let read: Vec<_> = blocks.par_iter().map(|block| part(*block)).collect();
+        for part in read {
+            self.parts.push_back(part?);
+        }
+        Ok(!blocks.is_empty())
     }
 }
 
@@ -157,10 +184,83 @@ impl<R: Read> Iterator for Typed<R> {
     fn next(&mut self) -> Option<Self::Item> {
         let chunk = self.read_chunk();
         if chunk.is_err() {
-            self.ended = true;
-            self.chunk.rows = 0;
+            self.blocks.clear();
+            self.parts.clear();
         }
         chunk.transpose()
+    }
+}
+
+/// Rows that follow each other, as columns.
+#[derive(Debug)]
+struct Part {
+    arrays: Vec<ArrayRef>,
+    /// How many bytes of the file there are up to the end of each row.
+    ends: Vec<u64>,
+}
+
+impl Part {
+    /// Takes off what follows the first rows, if any does.
+    fn split_off(&mut self, rows: usize) -> Option<Self> {
+        if rows == self.ends.len() {
+            return None;
+        }
+        let ends = self.ends.split_off(rows);
+        let arrays = self.arrays.iter().map(|array| array.slice(rows, ends.len())).collect();
+        self.arrays.iter_mut().for_each(|array| *array = array.slice(0, rows));
+        Some(Self { arrays, ends })
+    }
+}
+
+/// Makes columns of a block, their types being known.
+struct Values<'a> {
+    columns: &'a [(String, ColumnType)],
+    builders: Vec<Builder>,
+    ends: Vec<u64>,
+    before: u64,
+}
+
+impl<'a> Values<'a> {
+    fn new(columns: &'a [(String, ColumnType)], rows: usize, before: u64) -> Self {
+        let builders = columns.iter().map(|(_, kind)| Builder::with_capacity(*kind, rows)).collect();
+        Self { columns, builders, ends: Vec::with_capacity(rows), before }
+    }
+
+    fn finish(mut self) -> Part {
+        Part { arrays: self.builders.iter_mut().map(Builder::finish).collect(), ends: self.ends }
+    }
+}
+
+impl Sink for Values<'_> {
+    fn restart(&mut self) {
+        self.builders.iter_mut().for_each(|builder| drop(builder.finish()));
+        self.ends.clear();
+    }
+
+    #[inline]
+    fn row(&mut self, _: u64) {}
+
+    #[inline]
+    fn expects_number(&self, column: usize) -> bool {
+        self.builders[column].is_numeric()
+    }
+
+    #[inline]
+    fn number(&mut self, column: usize, number: Number) -> bool {
+        self.builders[column].push_number(number)
+    }
+
+    fn field(&mut self, column: usize, text: &str, quoted: bool) -> Result<(), Misfit> {
+        self.builders[column].push_field(text, quoted)
+    }
+
+    #[inline]
+    fn end_row(&mut self, bytes: usize) {
+        self.ends.push(self.before + bytes as u64);
+    }
+
+    fn refusal(&self, misfit: Misfit, records: &Records, column: usize, text: &str) -> TableError {
+        misfit.error(records.place(column), text.to_owned(), self.columns[column].1)
     }
 }
 
@@ -201,10 +301,6 @@ impl ChunkBuilder {
         Ok(())
     }
 
-    fn cells(&self) -> usize {
-        self.rows.saturating_mul(self.types.len())
-    }
-
     fn finish(&mut self) -> RecordBatch {
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         batch(&self.schema, arrays, std::mem::take(&mut self.rows))
@@ -221,8 +317,8 @@ pub(super) fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> R
 /// A whole small CSV file at once, its types found as [`Importer`] finds them.
 pub fn read_rows(text: &[u8], limits: &Limits) -> Result<RecordBatch, TableError> {
     let mut inference = Inference::new(limits.clone());
-    inference.push(text)?;
-    let (columns, _) = inference.finish()?;
+    inference.push(text, &mut std::io::sink())?;
+    let Inferred { columns, .. } = inference.finish(&mut std::io::sink())?;
     read_picked(text, limits, &columns, (0..columns.len()).collect())
 }
 

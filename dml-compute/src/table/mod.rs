@@ -37,13 +37,16 @@
 //!
 //! Leaves out decimal commas, comments, and what the columns mean.
 
+mod block;
 mod codec;
 mod column;
 mod convert;
+mod cut;
 mod error;
 mod import;
 mod infer;
 mod json;
+mod number;
 mod records;
 mod statistics;
 mod value;
@@ -53,6 +56,7 @@ mod write;
 mod tests;
 
 pub use codec::{decode, encode};
+pub(crate) use column::{Cell, View};
 pub use column::{column_type, data_type};
 pub use convert::cast;
 pub use error::{Place, TableError};

@@ -5,7 +5,7 @@
 //!
 //! A line without quotes is only looked at, not copied. Others go through the few states of [`Records::unquote`].
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use memchr::{memchr, memchr_iter};
 
@@ -54,7 +54,7 @@ pub(super) enum Found<'i> {
 pub(super) struct Records {
     limits: Limits,
     delimiter: Option<u8>,
-    names: Vec<String>,
+    names: Arc<[String]>,
     /// The beginning of a line whose end has not come yet.
     carry: Vec<u8>,
     /// The text of a record that is not in the input: its fields without quotes, delimiters between them.
@@ -88,7 +88,7 @@ impl Records {
         Self {
             limits,
             delimiter: None,
-            names: Vec::new(),
+            names: Arc::default(),
             carry: Vec::new(),
             kept: Vec::new(),
             spans: Vec::new(),
@@ -107,6 +107,32 @@ impl Records {
         &self.names
     }
 
+    /// What separates fields; known after the header.
+    pub(super) fn delimiter(&self) -> u8 {
+        self.delimiter.unwrap_or(DELIMITERS[0])
+    }
+
+    /// What bounds the table.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many lines there were.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// To go on after the header from a place where a record begins, so many rows and lines after this one.
+    pub(super) fn resumed(&self, rows: u64, lines: u64) -> Self {
+        Self {
+            delimiter: self.delimiter,
+            names: self.names.clone(),
+            rows: self.rows + rows,
+            lines: self.lines + lines,
+            ..Self::new(self.limits.clone())
+        }
+    }
+
     /// How many data records there were.
     pub(super) fn rows(&self) -> u64 {
         self.rows
@@ -117,45 +143,63 @@ impl Records {
         self.consumed
     }
 
+    /// The line that the latest record began on.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
     /// Where a field of the latest data record is.
     pub(super) fn place(&self, column: usize) -> Place {
         Place { row: Some(self.rows), line: Some(self.line), column: self.names.get(column).cloned() }
     }
 
+    /// Takes from the input up to the end of the header, or all of it if the header does not end there.
+    pub(super) fn advance_head(&mut self, input: &mut &[u8]) -> Result<(), TableError> {
+        while self.names.is_empty() && self.advance_line(input)?.is_some() {}
+        Ok(())
+    }
+
     /// Takes from the input up to the end of a data record, or all of it if none ends there.
     pub(super) fn advance<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Found<'i>>, TableError> {
-        while let Some(end) = memchr(b'\n', input) {
-            let piece: &'i [u8] = input;
-            let line = &piece[..end];
-            *input = &piece[end + 1..];
-            self.consumed += end as u64 + 1;
-            if self.carry.is_empty() {
-                match self.line(line)? {
-                    Line::Nothing => {}
-                    Line::Plain(range) => {
-                        return self.checked(&line[range]).map(|text| Some(Found::Input(text)));
-                    }
-                    Line::Unquoted => return self.check_kept().map(|()| Some(Found::Kept)),
-                }
-            } else {
-                let mut whole = std::mem::take(&mut self.carry);
-                whole.extend_from_slice(line);
-                let found = self.whole_line(&whole)?;
-                whole.clear();
-                self.carry = whole;
-                if found {
-                    return Ok(Some(Found::Kept));
-                }
+        while let Some(found) = self.advance_line(input)? {
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        self.carry.extend_from_slice(input);
-        self.consumed += input.len() as u64;
-        *input = &[];
-        if self.carry.len() > self.limits.max_record_bytes {
-            Err(self.too_long(&self.carry))
-        } else {
-            Ok(None)
+        Ok(None)
+    }
+
+    /// Takes a line from the input, and tells the record that ends with it; or all of the input if no line ends there.
+    fn advance_line<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Option<Found<'i>>>, TableError> {
+        let Some(end) = memchr(b'\n', input) else {
+            self.carry.extend_from_slice(input);
+            self.consumed += input.len() as u64;
+            *input = &[];
+            return match self.carry.len() > self.limits.max_record_bytes {
+                true => Err(self.too_long(&self.carry)),
+                false => Ok(None),
+            };
+        };
+        let piece: &'i [u8] = input;
+        let line = &piece[..end];
+        *input = &piece[end + 1..];
+        self.consumed += end as u64 + 1;
+        if self.carry.is_empty() {
+            return Ok(Some(match self.take_line(line)? {
+                Line::Nothing => None,
+                Line::Plain(range) => Some(Found::Input(self.checked(&line[range])?)),
+                Line::Unquoted => {
+                    self.check_kept()?;
+                    Some(Found::Kept)
+                }
+            }));
         }
+        let mut whole = std::mem::take(&mut self.carry);
+        whole.extend_from_slice(line);
+        let found = self.whole_line(&whole)?;
+        whole.clear();
+        self.carry = whole;
+        Ok(Some(found.then_some(Found::Kept)))
     }
 
     /// After the end of the input: the last record, if no line feed ended it.
@@ -179,7 +223,7 @@ impl Records {
 
     /// A line that is not in the input: if a record ends with it, it is kept.
     fn whole_line(&mut self, line: &[u8]) -> Result<bool, TableError> {
-        match self.line(line)? {
+        match self.take_line(line)? {
             Line::Nothing => return Ok(false),
             Line::Plain(range) => {
                 self.kept.clear();
@@ -191,7 +235,7 @@ impl Records {
     }
 
     /// A line without its line feed.
-    fn line(&mut self, line: &[u8]) -> Result<Line, TableError> {
+    fn take_line(&mut self, line: &[u8]) -> Result<Line, TableError> {
         if line.len() > self.limits.max_record_bytes {
             return Err(self.too_long(line));
         }
@@ -204,7 +248,7 @@ impl Records {
                 refuse_binary(line)?;
                 start = if line.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
             }
-            if self.is_blank(&line[start..end]) {
+            if is_blank_line(&line[start..end], self.delimiter) {
                 return Ok(Line::Nothing);
             }
             self.kept.clear();
@@ -232,17 +276,6 @@ impl Records {
         self.rows += 1;
         self.check_fields()?;
         Ok(found)
-    }
-
-    /// Blank lines hold no values: no delimiter, that is, and nothing to be seen.
-    fn is_blank(&self, line: &[u8]) -> bool {
-        match line.first() {
-            None => true,
-            Some(b' ' | b'\t') => {
-                line.iter().all(|b| *b == b' ' || (*b == b'\t' && self.delimiter != Some(b'\t')))
-            }
-            Some(_) => false,
-        }
     }
 
     /// The fields of a record without quotes.
@@ -393,8 +426,17 @@ impl Records {
             names.push(value::trim(name).to_owned());
         }
         check_names(&names)?;
-        self.names = names;
+        self.names = names.into();
         Ok(())
+    }
+}
+
+/// Blank lines hold no values: no delimiter, that is, and nothing to be seen.
+pub(super) fn is_blank_line(line: &[u8], delimiter: Option<u8>) -> bool {
+    match line.first() {
+        None => true,
+        Some(b' ' | b'\t') => line.iter().all(|b| *b == b' ' || (*b == b'\t' && delimiter != Some(b'\t'))),
+        Some(_) => false,
     }
 }
 

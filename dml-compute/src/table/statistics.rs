@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use dml_core::{
     Column, ColumnType, Summary,
     dataset::{Count, MAX_COUNTS, MAX_DISTINCT},
 };
+
+use rayon::prelude::*;
 
 use super::{column::View, value};
 
@@ -55,25 +57,8 @@ impl Statistics {
 
     /// The next rows: a batch with these very columns.
     pub fn update(&mut self, batch: &RecordBatch) {
-        for ((_, _, tally), array) in self.columns.iter_mut().zip(batch.columns()) {
-            match View::of(array) {
-                Some(View::Integer(array)) => {
-                    tally.add(array, |tally, value| tally.number(value as f64, value))
-                }
-                Some(View::Float(array)) => {
-                    tally.add(array, |tally, value| tally.number(value + 0.0, ordered(value)))
-                }
-                Some(View::Boolean(array)) => {
-                    tally.add(array, |tally, value| tally.text(if value { "true" } else { "false" }));
-                }
-                Some(View::Text(array)) => tally.add(array, Tally::text),
-                Some(View::Date(array)) => {
-                    tally.add(array, |tally, days| tally.number(days.into(), days.into()))
-                }
-                Some(View::DateTime(array)) => tally.add(array, |tally, ms| tally.number(ms as f64, ms)),
-                None => {}
-            }
-        }
+        let columns = self.columns.par_iter_mut().zip(batch.columns());
+        columns.for_each(|((_, _, tally), array)| tally.update(array));
     }
 
     /// The columns with the statistics of the rows so far.
@@ -89,6 +74,23 @@ impl Statistics {
 }
 
 impl Tally {
+    /// The next values: one after the other, since what the mean is rounded to depends on their order.
+    fn update(&mut self, array: &dyn Array) {
+        match View::of(array) {
+            Some(View::Integer(array)) => self.add(array, |tally, value| tally.number(value as f64, value)),
+            Some(View::Float(array)) => {
+                self.add(array, |tally, value| tally.number(value + 0.0, ordered(value)));
+            }
+            Some(View::Boolean(array)) => {
+                self.add(array, |tally, value| tally.text(if value { "true" } else { "false" }));
+            }
+            Some(View::Text(array)) => self.add(array, Self::text),
+            Some(View::Date(array)) => self.add(array, |tally, days| tally.number(days.into(), days.into())),
+            Some(View::DateTime(array)) => self.add(array, |tally, ms| tally.number(ms as f64, ms)),
+            None => {}
+        }
+    }
+
     fn add<T>(&mut self, values: impl IntoIterator<Item = Option<T>>, count: impl Fn(&mut Self, T)) {
         for value in values {
             match value {

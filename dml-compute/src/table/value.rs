@@ -111,8 +111,6 @@ pub(super) fn float(text: &str) -> Option<f64> {
 /// Floating Point Numbers Accurately" (1990).
 #[inline]
 fn decimal(text: &str) -> Option<f64> {
-    const POWERS: [f64; 16] =
-        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let (negative, digits) = match text.as_bytes() {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
@@ -135,8 +133,16 @@ fn decimal(text: &str) -> Option<f64> {
     if digits.len() == usize::from(point.is_some()) {
         return None;
     }
-    let value = number as f64 / POWERS[below];
+    let value = scaled(number, below);
     Some(if negative { -value } else { value })
+}
+
+/// A number of at most 15 digits, some of them below the point, as the nearest float.
+#[inline]
+pub(super) fn scaled(digits: u64, below: usize) -> f64 {
+    const POWERS: [f64; 16] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    digits as f64 / POWERS[below & 15]
 }
 
 /// Whether it is a word for infinity.

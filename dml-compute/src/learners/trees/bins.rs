@@ -1,4 +1,4 @@
-//! Where each feature is cut into bins, and the training rows as bytes.
+//! Where each feature is cut into bins.
 //!
 //! Cut points come from the sample that all workers share, so that they do not depend on how rows were spread. A value
 //! `x` is in the bin of the first cut with `x <= cut`; blanks have a bin of their own behind the others.
@@ -6,8 +6,6 @@
 use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-use crate::{error::WorkError, learner::Fit};
 
 /// The most bins that hold values: with the one for blanks, a bin fits a byte.
 pub const MAX_BINS: usize = 255;
@@ -63,13 +61,20 @@ impl Bins {
         self.0[feature].get(bin).copied().unwrap_or(f64::MAX)
     }
 
-    /// The bin that ends with this threshold.
+    /// The bin of a value; for a threshold, the bin that ends with it.
     pub(crate) fn bin(&self, feature: usize, value: f64) -> u8 {
         if value.is_nan() {
             self.missing(feature) as u8
         } else {
             self.0[feature].partition_point(|&cut| cut < value) as u8
         }
+    }
+
+    /// The cuts of a feature, for many values.
+    pub(crate) fn cutter(&self, feature: usize) -> Cutter {
+        let mut cuts = [f64::INFINITY; 256];
+        cuts[..self.0[feature].len()].copy_from_slice(&self.0[feature]);
+        Cutter { cuts, missing: self.missing(feature) as u8 }
     }
 }
 
@@ -104,80 +109,23 @@ fn between(a: f64, b: f64) -> f64 {
     if a <= middle && middle < b { middle } else { a }
 }
 
-/// The training rows: a byte a value, row by row.
-#[derive(Debug)]
-pub(crate) struct Binned {
-    /// How many features there are.
-    pub(crate) width: usize,
-    /// Where the bins of each feature start in a histogram; one more for the end.
-    pub(crate) starts: Vec<u32>,
-    /// The bins, row-major.
-    pub(crate) bytes: Vec<u8>,
-    /// The targets.
-    pub(crate) y: Vec<f64>,
-    /// The number of each row in the dataset.
-    pub(crate) ids: Vec<u64>,
+/// The cuts of one feature, for many values one after the other: the search takes eight steps without a branch.
+pub(crate) struct Cutter {
+    /// Infinite behind the last cut.
+    cuts: [f64; 256],
+    missing: u8,
 }
 
-impl Binned {
-    /// Reads the table, chunk by chunk.
-    pub(crate) fn read(fit: &Fit, bins: &Bins) -> Result<Self, WorkError> {
-        let width = fit.rows.width();
-        if bins.width() != width {
-            let why = format!("it has {} features, the table {width}", bins.width());
-            return Err(WorkError::Corrupt { what: "the state of the trees", why });
+impl Cutter {
+    /// The bin of a value.
+    #[inline]
+    pub(crate) fn bin(&self, value: f64) -> u8 {
+        let mut bin = 0;
+        for step in [128, 64, 32, 16, 8, 4, 2, 1] {
+            let below = self.cuts[(bin + step - 1) & 255] < value;
+            bin += if below { step } else { 0 };
         }
-        let mut table = Self::empty(bins);
-        for chunk in 0..fit.rows.chunks() {
-            let block = fit.rows.block(chunk)?;
-            table.push(bins, &block.x);
-            table.y.extend(&block.y);
-            table.ids.extend(&block.rows);
-        }
-        if table.y.is_empty() {
-            return Err(WorkError::Input(
-                "there are no rows to train on; add rows, or hold out fewer".into(),
-            ));
-        }
-        if u32::try_from(table.y.len()).is_err() {
-            return Err(WorkError::Input("trees take at most 4,294,967,295 rows; train on fewer".into()));
-        }
-        Ok(table)
-    }
-
-    /// A table without rows.
-    pub(crate) fn empty(bins: &Bins) -> Self {
-        let mut end = 0;
-        let ends = (0..bins.width()).map(|feature| {
-            end += bins.missing(feature) as u32 + 1;
-            end
-        });
-        let starts = std::iter::once(0).chain(ends.collect::<Vec<_>>()).collect();
-        Self { width: bins.width(), starts, bytes: Vec::new(), y: Vec::new(), ids: Vec::new() }
-    }
-
-    /// Appends the features of some rows.
-    fn push(&mut self, bins: &Bins, x: &Array2<f64>) {
-        let from = self.bytes.len();
-        self.bytes.resize(from + x.len(), 0);
-        let x = x.as_standard_layout();
-        let values = x.as_slice().expect("the layout was made standard");
-        let rows = self.width.max(1) * 1024;
-        self.bytes[from..].par_chunks_mut(rows).zip(values.par_chunks(rows)).for_each(|(bytes, values)| {
-            for (i, (byte, &value)) in bytes.iter_mut().zip(values).enumerate() {
-                *byte = bins.bin(i % self.width, value);
-            }
-        });
-    }
-
-    /// How many rows there are.
-    pub(crate) fn rows(&self) -> usize {
-        self.y.len()
-    }
-
-    /// The bins of one row.
-    pub(crate) fn row(&self, row: u32) -> &[u8] {
-        &self.bytes[row as usize * self.width..][..self.width]
+        if value.is_nan() { self.missing } else { bin as u8 }
     }
 }
 
@@ -225,6 +173,10 @@ mod tests {
                 counts[bin] += 1;
                 prop_assert!(value <= bins.threshold(0, bin));
                 prop_assert!(bin == 0 || value > bins.threshold(0, bin - 1));
+            }
+            let cutter = bins.cutter(0);
+            for value in values.iter().copied().chain([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX]) {
+                prop_assert_eq!(cutter.bin(value), bins.bin(0, value));
             }
             prop_assert!(counts.iter().all(|&count| count <= values.len().div_ceil(max) + 2), "{:?}", counts);
             prop_assert_eq!(bins.bin(0, f64::NAN) as usize, bins.missing(0));

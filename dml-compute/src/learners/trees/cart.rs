@@ -4,9 +4,10 @@
 use dml_core::Task;
 
 use super::{
-    bins::{Binned, Bins},
+    binned::Binned,
+    bins::Bins,
     grow::{Choice, Grower, Limits},
-    sums::{Classes, MAX_WEIGHT, Moments, magnitude},
+    sums::{FewClasses, ManyClasses, Moments, magnitude},
     tree::Tree,
 };
 use crate::learner::Fit;
@@ -33,36 +34,37 @@ impl Target {
         }
     }
 
-    /// The tree of the rows that have a weight.
+    /// The tree of the rows that have a weight. `threads` says whether they share the work on it.
     pub(crate) fn grow(
         &self,
         bins: &Bins,
         table: &Binned,
         limits: Limits,
         choice: Choice,
-        weights: &[u32],
+        weights: Option<&[u32]>,
+        threads: bool,
     ) -> Tree {
-        let rows = (0..table.rows() as u32).filter(|&row| weights[row as usize] > 0).collect();
+        let weight = |row: usize| weights.map_or(1, |weights| weights[row]);
+        let rows = (0..table.rows() as u32).filter(|&row| weight(row as usize) > 0).collect();
         match self {
             Self::Number { mean, residuals } => {
-                let sums = Moments { offset: *mean, ..Moments::squared(residuals, |i| weights[i]) };
-                Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                let sums = Moments::squared(residuals, weight).around(*mean);
+                Grower { bins, table, sums: &sums, limits, choice, threads }.grow(rows).tree
             }
             Self::Class { count, rows: classes } => {
-                let weighted = classes.iter().zip(weights);
-                let weighted = weighted.map(|(&class, &weight)| (class, weight.min(MAX_WEIGHT))).collect();
+                let weighted = classes.iter().enumerate().map(|(row, &class)| (class, weight(row)));
                 match count {
                     2 => {
-                        let sums = Classes { zero: [0; 2], rows: weighted };
-                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                        let sums = FewClasses::<2>::new(weighted);
+                        Grower { bins, table, sums: &sums, limits, choice, threads }.grow(rows).tree
                     }
                     3 => {
-                        let sums = Classes { zero: [0; 3], rows: weighted };
-                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                        let sums = FewClasses::<3>::new(weighted);
+                        Grower { bins, table, sums: &sums, limits, choice, threads }.grow(rows).tree
                     }
                     _ => {
-                        let sums = Classes { zero: vec![0; *count], rows: weighted };
-                        Grower { bins, table, sums: &sums, limits, choice }.grow(rows)
+                        let sums = ManyClasses::new(*count, weighted);
+                        Grower { bins, table, sums: &sums, limits, choice, threads }.grow(rows).tree
                     }
                 }
             }

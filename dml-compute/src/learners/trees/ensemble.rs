@@ -1,14 +1,13 @@
 //! Trees that speak together: the model of every kind of tree.
 
+use std::sync::OnceLock;
+
 use dml_core::Task;
 use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    bins::{Binned, Bins},
-    tree::{Node, Tree},
-};
+use super::{tree::Tree, walk::Walk};
 use crate::{error::WorkError, learner::Scores};
 
 /// How the sums of an [`Ensemble`] become scores.
@@ -26,7 +25,7 @@ pub enum Link {
     Softmax,
 }
 
-/// How many rows are answered at a time.
+/// How many rows a thread answers at a time.
 const ROWS: usize = 256;
 
 /// Trees whose answers are added to a base, one number an output.
@@ -39,6 +38,24 @@ pub struct Ensemble {
     width: u32,
     base: Vec<f64>,
     trees: Vec<Tree>,
+    #[serde(skip)]
+    walk: Lazy,
+}
+
+/// The trees laid out for prediction, once somebody asks. It follows from the rest, so it makes no two models differ.
+#[derive(Debug, Default)]
+struct Lazy(OnceLock<Walk>);
+
+impl Clone for Lazy {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Lazy {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// An ensemble as read, before anything of it is believed.
@@ -58,17 +75,17 @@ impl TryFrom<Raw> for Ensemble {
         let sound = |tree: &Tree| {
             tree.width() <= width as usize && (tree.outputs() == base.len() || tree.outputs() == 1)
         };
-        if base.is_empty() || !trees.iter().all(sound) {
+        if base.is_empty() || width > u32::MAX / 2 || !trees.iter().all(sound) {
             return Err("a tree asks for a feature or has an output that the model lacks");
         }
-        Ok(Self { link, width, base, trees })
+        Ok(Self { link, width, base, trees, walk: Lazy::default() })
     }
 }
 
 impl Ensemble {
     /// Without trees, these numbers.
     pub(crate) fn new(link: Link, width: usize, base: Vec<f64>) -> Self {
-        Self { link, width: width as u32, base, trees: Vec::new() }
+        Self { link, width: width as u32, base, trees: Vec::new(), walk: Lazy::default() }
     }
 
     /// Trees that each know the whole answer, to be asked for their mean.
@@ -84,7 +101,7 @@ impl Ensemble {
     /// The same with more trees behind the others, if they fit.
     pub(crate) fn with(mut self, trees: Vec<Tree>) -> Result<Self, WorkError> {
         self.trees.extend(trees);
-        let Self { link, width, base, trees } = self;
+        let Self { link, width, base, trees, walk: _ } = self;
         Self::try_from(Raw { link, width, base, trees })
             .map_err(|why| WorkError::Corrupt { what: "a part of the trees", why: why.into() })
     }
@@ -110,26 +127,29 @@ impl Ensemble {
     }
 
     /// The first of the outputs that a tree adds to.
-    fn output(&self, tree: usize) -> usize {
+    pub(crate) fn output(&self, tree: usize) -> usize {
         tree * self.trees[tree].outputs() % self.base.len()
     }
 
     /// The base and all trees, added up in order: a row a row, a column an output.
     pub fn sums(&self, x: &Array2<f64>) -> Array2<f64> {
+        if x.ncols() < self.width() {
+            // A feature that the rows lack is blank.
+            let value = |(row, column): (usize, usize)| x.get((row, column)).copied().unwrap_or(f64::NAN);
+            return self.sums(&Array2::from_shape_fn((x.nrows(), self.width()), value));
+        }
         let (rows, width) = x.dim();
         let outputs = self.base.len();
         let x = x.as_standard_layout();
         let values = x.as_slice().expect("the layout was made standard");
         let mut sums = self.base.repeat(rows);
-        sums.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(block, sums)| {
-            for (i, tree) in self.trees.iter().enumerate() {
-                let output = self.output(i);
-                for (j, sums) in sums.chunks_exact_mut(outputs).enumerate() {
-                    let row = &values[(block * ROWS + j) * width..][..width];
-                    add(&mut sums[output..], tree.leaf(row));
-                }
-            }
-        });
+        let walk = self.walk.0.get_or_init(|| Walk::new(&self.trees, outputs));
+        if rows <= ROWS {
+            walk.add(values, width, &mut sums);
+        } else {
+            let blocks = sums.par_chunks_mut(ROWS * outputs).enumerate();
+            blocks.for_each(|(block, sums)| walk.add(&values[block * ROWS * width..], width, sums));
+        }
         Array2::from_shape_vec((rows, outputs), sums).expect("a base was put down for each row")
     }
 
@@ -158,15 +178,6 @@ impl Ensemble {
         }
     }
 
-    /// The same sums for training rows, row-major.
-    pub(crate) fn training_sums(&self, bins: &Bins, table: &Binned) -> Vec<f64> {
-        let mut sums = self.base.repeat(table.rows());
-        let trees = self.trees.iter().map(|tree| Stepped::new(tree, bins)).collect::<Vec<_>>();
-        let outputs = (0..trees.len()).map(|i| self.output(i)).collect::<Vec<_>>();
-        add_trees(&mut sums, self.base.len(), table, &trees, &outputs);
-        sums
-    }
-
     /// By how much the splits of each feature lowered the loss, all trees together.
     pub fn importance(&self) -> Vec<f64> {
         let mut importance = vec![0.0; self.width as usize];
@@ -189,73 +200,6 @@ pub(crate) fn softmax(sums: &mut [f64]) {
     sums.iter_mut().for_each(|sum| *sum = libm::exp(*sum - most));
     let total = sums.iter().sum::<f64>();
     sums.iter_mut().for_each(|sum| *sum /= total);
-}
-
-/// Adds what one tree says of the training rows to one of their sums.
-pub(crate) fn add_tree(
-    sums: &mut [f64],
-    outputs: usize,
-    bins: &Bins,
-    table: &Binned,
-    tree: &Tree,
-    output: usize,
-) {
-    add_trees(sums, outputs, table, &[Stepped::new(tree, bins)], &[output]);
-}
-
-fn add_trees(sums: &mut [f64], outputs: usize, table: &Binned, trees: &[Stepped], first: &[usize]) {
-    sums.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(block, sums)| {
-        for (tree, &output) in trees.iter().zip(first) {
-            for (j, sums) in sums.chunks_exact_mut(outputs).enumerate() {
-                add(&mut sums[output..], tree.leaf(table.row((block * ROWS + j) as u32)));
-            }
-        }
-    });
-}
-
-fn add(sums: &mut [f64], values: &[f64]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-}
-
-/// A tree whose thresholds are bins, for rows that are bytes.
-struct Stepped<'a> {
-    tree: &'a Tree,
-    nodes: Vec<Step>,
-}
-
-struct Step {
-    feature: u32,
-    bin: u8,
-    /// The bin that goes left beside those up to `bin`: that of blanks, or `bin` itself.
-    also: u8,
-    /// The right child; for a leaf, 0.
-    right: u32,
-}
-
-impl<'a> Stepped<'a> {
-    fn new(tree: &'a Tree, bins: &Bins) -> Self {
-        let step = |node: &Node| match *node {
-            Node::Split { feature, threshold, missing_left, right } => {
-                let bin = bins.bin(feature as usize, threshold);
-                let also = if missing_left { bins.missing(feature as usize) as u8 } else { bin };
-                Step { feature, bin, also, right }
-            }
-            Node::Leaf { at } => Step { feature: at, bin: 0, also: 0, right: 0 },
-        };
-        Self { tree, nodes: tree.nodes().iter().map(step).collect() }
-    }
-
-    fn leaf(&self, row: &[u8]) -> &'a [f64] {
-        let mut i = 0;
-        loop {
-            let step = &self.nodes[i];
-            if step.right == 0 {
-                return &self.tree.values()[step.feature as usize..][..self.tree.outputs()];
-            }
-            let bin = row[step.feature as usize];
-            i = if bin <= step.bin || bin == step.also { i + 1 } else { step.right as usize };
-        }
-    }
 }
 
 #[cfg(test)]
@@ -285,7 +229,8 @@ mod tests {
     #[test]
     fn features_and_outputs_that_are_not_there_are_refused() {
         for (width, base, refused) in [(2, vec![0.0], false), (1, vec![0.0], true), (2, vec![], true)] {
-            let ensemble = Ensemble { link: Link::Identity, width, base, trees: vec![stump(1)] };
+            let ensemble =
+                Ensemble { link: Link::Identity, width, base, trees: vec![stump(1)], walk: Lazy::default() };
             let bytes = postcard::to_allocvec(&ensemble).unwrap();
             assert_eq!(postcard::from_bytes::<Ensemble>(&bytes).is_err(), refused);
         }

@@ -1,17 +1,19 @@
 //! The sums of each bin of each feature. As integers they add up and subtract exactly, in any order: histograms over
 //! shards of the rows merge into that of all rows, and a node's second child is the node less its first.
-
-use std::ops::Range;
-
-use rayon::prelude::*;
+//!
+//! Words of packed sums (see [`Sums`]) are added up in tables of 256 words a feature, and are taken apart before a bin
+//! may have had more rows than a word can count.
 
 use super::{
-    bins::Binned,
-    sums::{Sums, add_all},
+    binned::{Binned, CROWD_ROWS, GROUP},
+    sums::{CAPACITY, Sums, add_all},
 };
 
-/// From how many bytes of rows on threads share the features out.
-const PARALLEL_BYTES: usize = 1 << 17;
+/// From how many rows on threads share them.
+const PARALLEL_ROWS: usize = 1 << 12;
+
+/// A word a bin.
+pub(crate) type Words = [i64; 256];
 
 /// Sums by feature, bin and channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,34 +29,87 @@ impl Histogram {
         Self { cells: vec![0; bins * channels], channels }
     }
 
-    /// The sums over these rows.
-    pub(crate) fn of<S: Sums>(table: &Binned, sums: &S, rows: &[u32]) -> Self {
-        let mut histogram = Self::empty(table, sums.zero().as_ref().len());
-        histogram.add_rows(table, sums, rows, 1);
+    /// The sums over these rows, which ascend. `threads` says whether several may share them.
+    pub(crate) fn of<S: Sums>(table: &Binned, sums: &S, rows: &[u32], threads: bool) -> Self {
+        let shares = if threads { rayon::current_num_threads().min(rows.len() / PARALLEL_ROWS) } else { 1 };
+        if shares < 2 {
+            let mut histogram = Self::empty(table, sums.zero().as_ref().len());
+            histogram.add(table, sums, rows);
+            return histogram;
+        }
+        let (first, second) = rows.split_at(rows.len() / shares * (shares / 2));
+        let half = |rows| move || Self::of(table, sums, rows, true);
+        let (mut histogram, other) = rayon::join(half(first), half(second));
+        add_all(&mut histogram.cells, &other.cells, 1);
         histogram
     }
 
-    /// Adds rows (or, with -1, takes them out).
+    fn add<S: Sums>(&mut self, table: &Binned, sums: &S, rows: &[u32]) {
+        if S::PACKED {
+            self.add_packed(table, sums, rows);
+        } else {
+            self.add_rows(table, sums, rows, 1);
+        }
+    }
+
+    /// Adds rows one by one (or, with -1, takes them out): for few rows.
     pub(crate) fn add_rows<S: Sums>(&mut self, table: &Binned, sums: &S, rows: &[u32], sign: i64) {
-        let threads = rayon::current_num_threads();
-        if threads == 1 || rows.len() * table.width < PARALLEL_BYTES {
-            fill(table, sums, rows, sign, 0..table.width, &mut self.cells, self.channels);
-            return;
+        for &row in rows {
+            let word = sums.words()[row as usize];
+            for (&bin, &start) in table.row(row).iter().zip(&table.starts) {
+                S::add(
+                    word,
+                    sign,
+                    &mut self.cells[(start as usize + usize::from(bin)) * self.channels..][..self.channels],
+                );
+            }
         }
-        let group = table.width.div_ceil(threads).max(1);
-        let mut rest = self.cells.as_mut_slice();
-        let mut groups = Vec::with_capacity(threads);
-        for first in (0..table.width).step_by(group) {
-            let end = (first + group).min(table.width);
-            let size = (table.starts[end] - table.starts[first]) as usize * self.channels;
-            let (cells, tail) = rest.split_at_mut(size);
-            groups.push((first..end, cells));
-            rest = tail;
+    }
+
+    /// Adds rows, some hundred at a time, feature group by feature group, so that the rows' words, their bins and the
+    /// sums of a group stay in the nearest caches.
+    fn add_packed<S: Sums>(&mut self, table: &Binned, sums: &S, rows: &[u32]) {
+        let words = sums.words();
+        let mut tables = vec![[0; 256]; table.width];
+        let mut held = vec![0; table.width];
+        let mut gathered = [0; CROWD_ROWS];
+        for rows in rows.chunks(CROWD_ROWS) {
+            let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { break };
+            gathered.iter_mut().zip(rows).for_each(|(word, &row)| *word = words[row as usize]);
+            for (feature, held) in held.iter_mut().enumerate() {
+                let more = table.crowd(feature, first, last).min(rows.len() as u32);
+                if *held + more > CAPACITY {
+                    self.take_apart::<S>(table, feature, &mut tables[feature]);
+                    *held = 0;
+                }
+                *held += more;
+            }
+            let gathered = &gathered[..rows.len()];
+            let (whole, rest) = tables.as_chunks_mut::<GROUP>();
+            let last_group = whole.len();
+            for (group, tables) in whole.iter_mut().enumerate() {
+                add_group(table, group, rows, gathered, tables);
+            }
+            match rest {
+                [a] => add_group(table, last_group, rows, gathered, std::array::from_mut(a)),
+                [_, _] => add_group::<2>(table, last_group, rows, gathered, exact(rest)),
+                [_, _, _] => add_group::<3>(table, last_group, rows, gathered, exact(rest)),
+                _ => {}
+            }
         }
+        for (feature, words) in tables.iter_mut().enumerate() {
+            self.take_apart::<S>(table, feature, words);
+        }
+    }
+
+    /// Moves sums of words to where they have room.
+    fn take_apart<S: Sums>(&mut self, table: &Binned, feature: usize, words: &mut Words) {
         let channels = self.channels;
-        groups
-            .into_par_iter()
-            .for_each(|(features, cells)| fill(table, sums, rows, sign, features, cells, channels));
+        let start = table.starts[feature] as usize * channels;
+        let cells = self.cells[start..].chunks_exact_mut(channels);
+        for (cell, word) in cells.zip(&mut words[..table.bins(feature)]) {
+            S::add(std::mem::take(word), 1, cell);
+        }
     }
 
     /// Takes the rows of another histogram out.
@@ -74,22 +129,52 @@ impl Histogram {
     }
 }
 
-/// Adds rows to the cells of these features.
-fn fill<S: Sums>(
+fn exact<const N: usize>(tables: &mut [Words]) -> &mut [Words; N] {
+    tables.try_into().expect("the slice was matched to be so long")
+}
+
+/// Adds rows' words to the bins of the first `N` features of a group.
+#[inline]
+fn add_group<const N: usize>(
     table: &Binned,
-    sums: &S,
+    group: usize,
     rows: &[u32],
-    sign: i64,
-    features: Range<usize>,
+    words: &[i64],
+    tables: &mut [Words; N],
+) {
+    let groups = table.row_groups();
+    let bins = &table.groups[group..];
+    for (&row, &word) in rows.iter().zip(words) {
+        let bins = bins[row as usize * groups];
+        for (words, bin) in tables.iter_mut().zip(bins) {
+            words[usize::from(bin)] += word;
+        }
+    }
+}
+
+/// Adds rows' words to the sums of the bins of one feature, `channels` a bin: for nodes that look at few features.
+pub(crate) fn add_column<S: Sums>(
+    table: &Binned,
+    feature: usize,
+    rows: &[u32],
+    words: &[i64],
     cells: &mut [i64],
     channels: usize,
 ) {
-    let starts = &table.starts[features.clone()];
-    let offsets = starts.iter().map(|start| (start - starts[0]) as usize).collect::<Vec<_>>();
-    for &row in rows {
-        let statistics = sums.row(row, sign);
-        for (&byte, &offset) in table.row(row)[features.clone()].iter().zip(&offsets) {
-            S::add(statistics, &mut cells[(offset + byte as usize) * channels..][..channels]);
+    let column = &table.columns[feature];
+    if !S::PACKED {
+        for (&row, &word) in rows.iter().zip(words) {
+            S::add(word, 1, &mut cells[usize::from(column[row as usize]) * channels..][..channels]);
+        }
+        return;
+    }
+    let mut sums = [0; 256];
+    for (rows, words) in rows.chunks(CAPACITY as usize).zip(words.chunks(CAPACITY as usize)) {
+        for (&row, &word) in rows.iter().zip(words) {
+            sums[usize::from(column[row as usize])] += word;
+        }
+        for (cell, word) in cells.chunks_exact_mut(channels).zip(&mut sums[..table.bins(feature)]) {
+            S::add(std::mem::take(word), 1, cell);
         }
     }
 }
@@ -103,7 +188,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::learners::trees::{
         bins::Bins,
-        sums::{Classes, Moments},
+        sums::{FewClasses, ManyClasses, Moments},
     };
 
     impl Histogram {
@@ -119,10 +204,8 @@ pub(crate) mod tests {
         };
         let x = Array2::from_shape_fn((rows, width), value);
         let bins = Bins::of(&x, 255);
-        let mut table = Binned::empty(&bins);
-        table.bytes = x.indexed_iter().map(|((_, feature), &value)| bins.bin(feature, value)).collect();
-        table.y = (0..rows as u64).map(|row| rng::unit(99, row)).collect();
-        table.ids = (0..rows as u64).collect();
+        let y = (0..rows as u64).map(|row| rng::unit(99, row)).collect();
+        let table = Binned::of_matrix(&bins, &x, y);
         (bins, table)
     }
 
@@ -132,12 +215,12 @@ pub(crate) mod tests {
         shard: impl Fn(u32) -> usize,
     ) -> Result<(), TestCaseError> {
         let all = (0..table.rows() as u32).collect::<Vec<_>>();
-        let whole = Histogram::of(table, sums, &all);
+        let whole = Histogram::of(table, sums, &all, true);
         let mut merged = Histogram::empty(table, whole.channels);
         let mut rest = whole.clone();
         for index in (0..4).rev() {
-            let rows = all.iter().rev().copied().filter(|&row| shard(row) == index).collect::<Vec<_>>();
-            let part = Histogram::of(table, sums, &rows);
+            let rows = all.iter().copied().filter(|&row| shard(row) == index).collect::<Vec<_>>();
+            let part = Histogram::of(table, sums, &rows, false);
             merged.merge(&part);
             if index % 2 == 0 { rest.subtract(&part) } else { rest.add_rows(table, sums, &rows, -1) }
         }
@@ -152,14 +235,37 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn any_split_of_the_rows_merges_to_the_whole(seed: u64, rows in 1..300usize, width in 1..5usize) {
+        fn any_split_of_the_rows_merges_to_the_whole(seed: u64, rows in 1..300usize, width in 1..10usize) {
             let (_, table) = table(rows, width);
             let shard = |row: u32| rng::below(seed, u64::from(row), 4) as usize;
             splits_merge(&table, &Moments::squared(&table.y, |_| 1), shard)?;
-            splits_merge(&table, &Moments::bounded(table.y.iter().map(|&y| (y, y / 4.0)).collect()), shard)?;
-            let rows = table.y.iter().map(|y| ((y * 3.0) as u32, 1)).collect();
-            splits_merge(&table, &Classes { zero: [0; 3], rows }, shard)?;
+            let derivatives = |i: usize| (table.y[i], table.y[i] / 4.0);
+            splits_merge(&table, &Moments::derivatives(rows, (1.0, 0.25), derivatives), shard)?;
+            let classes = || table.y.iter().map(|y| ((y * 3.0) as u32, 1));
+            splits_merge(&table, &FewClasses::<3>::new(classes()), shard)?;
+            splits_merge(&table, &ManyClasses::new(7, classes()), shard)?;
         }
+    }
+
+    #[test]
+    fn words_are_taken_apart_before_they_run_over() {
+        // One bin has nearly all rows of a feature, far more than a word can count.
+        let value = |(row, column): (usize, usize)| {
+            if column == 1 { f64::from(u32::from(row == 7)) } else { row as f64 }
+        };
+        let x = Array2::from_shape_fn((30_000, 6), value);
+        let bins = Bins::of(&x, 255);
+        let table = Binned::of_matrix(&bins, &x, vec![1.0; 30_000]);
+        let sums = Moments::derivatives(30_000, (1.0, 1.0), |i| (if i % 3 == 0 { 1.0 } else { -1.0 }, 1.0));
+        let rows = (0..30_000).filter(|row| row % 5 > 0).collect::<Vec<_>>();
+        let packed = Histogram::of(&table, &sums, &rows, false);
+        let mut one_by_one = Histogram::empty(&table, 3);
+        one_by_one.add_rows(&table, &sums, &rows, 1);
+        assert_eq!(packed, one_by_one);
+        let words = rows.iter().map(|&row| sums.words()[row as usize]).collect::<Vec<_>>();
+        let mut cells = vec![0; table.bins(1) * 3];
+        add_column::<Moments<3>>(&table, 1, &rows, &words, &mut cells, 3);
+        assert_eq!(cells, packed.feature(&table, 1));
     }
 
     #[test]
@@ -169,7 +275,7 @@ pub(crate) mod tests {
         let rows = (0..20_000).collect::<Vec<_>>();
         let with = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| Histogram::of(&table, &sums, &rows))
+            pool.install(|| Histogram::of(&table, &sums, &rows, true))
         };
         assert_eq!(with(1), with(4));
         assert_eq!(with(1), with(7));

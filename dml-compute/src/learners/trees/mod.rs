@@ -6,14 +6,22 @@
 //! they are exact, so that they are the same in any order, on any number of threads, and over any split of the rows.
 //! What each tree learns (gradients, targets, classes) is told by `sums`.
 
+pub(crate) mod binned;
 pub mod bins;
+pub(crate) mod boost;
 pub(crate) mod cart;
 pub mod ensemble;
+pub(crate) mod forest;
 pub(crate) mod grow;
 pub(crate) mod histogram;
+pub(crate) mod judge;
+pub(crate) mod logistic;
+pub(crate) mod part;
 pub(crate) mod split;
+pub(crate) mod stepped;
 pub(crate) mod sums;
 pub mod tree;
+mod walk;
 
 pub use bins::Bins;
 pub use ensemble::Ensemble;

@@ -70,6 +70,37 @@ impl<S: Sums> Search<'_, S> {
     }
 }
 
+impl<S: Sums> Search<'_, S> {
+    /// The split by this feature behind the bin `cut`, if it gains; blanks go where they lose least.
+    pub(crate) fn at(
+        &self,
+        feature: usize,
+        cells: &[i64],
+        occupied: impl Iterator<Item = usize>,
+        missing: usize,
+        cut: usize,
+    ) -> Option<Split> {
+        let channels = self.total.as_ref().len();
+        let cell = |bin: usize| &cells[bin * channels..][..channels];
+        let blanks = S::count(cell(missing)) > 0;
+        let whole = self.sums.worth(self.total);
+        let mut sides = Sides { search: self, left: self.sums.zero(), right: self.total.clone() };
+        occupied.take_while(|&bin| bin <= cut).for_each(|bin| sides.shift(cell(bin)));
+        let gain = |sides: &Sides<'_, '_, S>| sides.worth().map_or(0.0, |worth| worth - whole);
+        let mut best = (gain(&sides), blanks.then_some(false));
+        if blanks {
+            sides.shift(cell(missing));
+            let with_blanks = gain(&sides);
+            if with_blanks > best.0 {
+                best = (with_blanks, Some(true));
+            }
+        }
+        let (gain, missing_left) = best;
+        let gains = gain > LEAST_GAIN * whole;
+        gains.then(|| Split { feature, bin: cut, missing_left, gain: gain * self.sums.gain_unit() })
+    }
+}
+
 /// The sums on both sides of a cut that moves upwards.
 struct Sides<'a, 's, S: Sums> {
     search: &'a Search<'s, S>,
@@ -112,10 +143,9 @@ mod tests {
         let targets = rows.iter().map(|&(_, target)| target).collect::<Vec<_>>();
         let sums = Moments::squared(&targets, |_| 1);
         let (mut cells, mut total) = ([0; 10], sums.zero());
-        for (row, &(bin, _)) in rows.iter().enumerate() {
-            let statistics = sums.row(row as u32, 1);
-            Moments::<2>::add(statistics, &mut cells[bin * 2..][..2]);
-            Moments::<2>::add(statistics, &mut total);
+        for (&word, &(bin, _)) in sums.words().iter().zip(rows) {
+            Moments::<2>::add(word, 1, &mut cells[bin * 2..][..2]);
+            Moments::<2>::add(word, 1, &mut total);
         }
         let occupied = (0..5).filter(|&bin| cells[bin * 2 + 1] > 0);
         Search { sums: &sums, total: &total, min_leaf }.feature(0, &cells, occupied, 4)

@@ -49,12 +49,16 @@ impl TryFrom<Raw> for Tree {
 
     fn try_from(raw: Raw) -> Result<Self, Self::Error> {
         let Raw { outputs, nodes, values, gains } = raw;
-        let (count, outputs_wide) = (nodes.len(), outputs as usize);
+        let fits =
+            |at: u32| (at as usize).checked_add(outputs as usize).is_some_and(|end| end <= values.len());
+        // In pre-order, what follows a leaf is the right child of the last split that has not had it yet.
+        let mut rights = Vec::new();
         let sound = |(i, node): (usize, &Node)| match *node {
-            Node::Split { right, .. } => right as usize > i + 1 && (right as usize) < count,
-            Node::Leaf { at } => {
-                (at as usize).checked_add(outputs_wide).is_some_and(|end| end <= values.len())
+            Node::Split { right, .. } => {
+                rights.push(right as usize);
+                i + 1 < nodes.len()
             }
+            Node::Leaf { at } => fits(at) && rights.pop().unwrap_or(nodes.len()) == i + 1,
         };
         if outputs == 0 || nodes.is_empty() || !nodes.iter().enumerate().all(sound) {
             return Err("a tree has a node that points nowhere");
@@ -185,6 +189,8 @@ mod tests {
             (vec![split(1), leaf, leaf], vec![1.0]),
             (vec![split(3), leaf, leaf], vec![1.0]),
             (vec![split(2), leaf, split(1)], vec![1.0]),
+            (vec![split(4), split(3), leaf, leaf, split(6), leaf, leaf, leaf], vec![1.0]),
+            (vec![split(4), split(4), leaf, leaf, leaf], vec![1.0]),
         ] {
             let bytes =
                 postcard::to_allocvec(&Tree { outputs: 1, nodes, values, gains: BTreeMap::new() }).unwrap();

@@ -1,58 +1,47 @@
-//! Logistic regression, for two classes and (softmax) for more, with an L2 penalty on the weights.
+//! Logistic regression, for two classes and (softmax) for more, with a penalty on the weights.
 //!
-//! Minimises `sum of log-losses + |weights|² / 2C`, as scikit-learn does; intercepts are free; two classes share one
-//! weight vector. Each round sums loss, gradient and Hessian at one point over all rows; the step from there is
-//! Newton's with backtracking (Nocedal and Wright 2006, "Numerical Optimization", 3.1 and 3.3), or L-BFGS (Nocedal
-//! 1980; 7.2 there) when there are so many weights that their Hessian would be large. Thanks to the penalty, classes
-//! that can be told apart perfectly have finite weights too. A table that is one unit takes several steps a round.
-
-mod search;
-mod sums;
+//! Minimises `sum of log-losses + |w|² / 2C` (`penalty` l2) or `sum of log-losses + |w| / C` (l1, which makes weights
+//! exactly 0), as scikit-learn does; intercepts are free; two classes share one weight vector. Thanks to the penalty,
+//! classes that can be told apart perfectly have finite weights too. See [`super::descent`] for the search.
 
 use dml_core::{Params, Plan, Task};
-use ndarray::{Array2, ArrayView1};
-use serde::{Deserialize, Serialize};
+use ndarray::Array2;
 
-pub use search::Search;
-pub use sums::Sums;
-
-use search::MAX_HALVINGS;
-use sums::MAX_NEWTON;
-
-use super::symmetric::dot;
+use super::{
+    descent::{self, Found, Goal, Loss, Search, pairs},
+    panel::Column,
+    softmax::{Softmax, outputs, softmax},
+};
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
     learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
-
-/// About how many multiplications a unit does.
-const UNIT_WORK: u64 = 1 << 30;
-
-/// About how many numbers a unit holds in memory.
-const UNIT_CELLS: u64 = 1 << 23;
 
 /// The kind `logistic`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Logistic;
 
-/// The fitted weights: a row an output, each with a weight a feature and, last, the intercept. Two classes have one
-/// output (the second class against the first), more have one a class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Softmax {
-    /// How many classes.
-    pub classes: usize,
-    /// The weights of each output.
-    pub outputs: Vec<Vec<f64>>,
+/// The logarithm of the probability that a row's class is told not to have, times the class's weight.
+struct LogLoss {
+    weights: Vec<f64>,
 }
 
-/// What a unit hands to the fold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Found {
-    /// The sums over its share of the rows.
-    Sums(Sums),
-    /// The only unit went on by itself.
-    Went(Search),
+/// What the parameters ask for, told to `then`.
+fn with_goal<T>(fit: &Fit, then: impl FnOnce(&Goal) -> Result<T, WorkError>) -> Result<T, WorkError> {
+    let strength = 1.0 / fit.params.float("C");
+    let lasso = fit.params.text("penalty") == "l1";
+    then(&Goal {
+        kind: "logistic",
+        loss: &LogLoss { weights: fit.class_weights() },
+        l1: if lasso { strength } else { 0.0 },
+        l2: if lasso { 0.0 } else { strength },
+        per_row: false,
+        tol: fit.params.float("tol"),
+        relative: false,
+        max_iter: fit.params.int("max_iter"),
+    })
 }
 
 impl Learner for Logistic {
@@ -61,6 +50,7 @@ impl Learner for Logistic {
     type Model = Softmax;
 
     fn kind(&self) -> Kind {
+        let [max_iter, tol] = descent::params();
         Kind {
             name: "logistic",
             about: "Logistic regression: each class has a weighted sum of the features, the sums make probabilities.",
@@ -72,146 +62,89 @@ impl Learner for Logistic {
                     domain: Domain::Float { default: 1.0, min: 1e-9, max: 1e9 },
                 },
                 Param {
-                    name: "max_iter",
-                    about: "The most steps towards the least loss.",
-                    domain: Domain::Int { default: 100, min: 1, max: 10_000 },
+                    name: "penalty",
+                    about: "l2 keeps weights small, l1 makes those that matter little exactly 0.",
+                    domain: Domain::Choice { default: "l2", choices: &["l2", "l1"] },
                 },
-                Param {
-                    name: "tol",
-                    about: "Done when no component of the mean gradient is greater.",
-                    domain: Domain::Float { default: 1e-4, min: 1e-12, max: 1.0 },
-                },
+                Param::class_weight(),
+                max_iter,
+                tol,
             ],
             default: true,
             parallel: true,
             deterministic: true,
-            exportable: vec!["native", "json"],
+            exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Dense,
         }
     }
 
     fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        // Encoding is taken to double the columns. Halvings are rare, yet have rounds of their own.
-        let weights = (outputs(shape.classes) * (2 * shape.columns + 1)) as u64;
-        let rows = (UNIT_WORK / work_per_row(weights)).min(UNIT_CELLS / shape.columns.max(1) as u64);
-        let rounds = params.int("max_iter").clamp(1, 10_000) as u32 + MAX_HALVINGS + 1;
-        Plan::over_chunks(rounds, shape.rows, shape.chunks, rows.max(1024))
+        descent::plan(outputs(shape.classes), params, shape)
     }
 
     fn start(&self, fit: &Fit) -> Result<Search, WorkError> {
-        if fit.classes < 2 {
-            return Err(WorkError::Input("logistic needs a target with at least two classes".into()));
-        }
+        fit.at_least_two_classes("logistic")?;
         Ok(Search::from(vec![0.0; outputs(fit.classes) * (fit.rows.width() + 1)]))
     }
 
-    fn unit(&self, fit: &Fit, _: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
-        if fit.plan.units > 1 {
-            let mut sums = Sums::zero(&search.point, fit.classes);
-            let model = Softmax::at(fit, &search.point);
-            for chunk in fit.plan.share(index, fit.rows.chunks()) {
-                sums.add_block(&model, &fit.rows.block(chunk)?);
-            }
-            return Ok(Found::Sums(sums));
-        }
-        let blocks = (0..fit.rows.chunks()).map(|c| fit.rows.block(c)).collect::<Result<Vec<_>, _>>()?;
-        let mut search = search.clone();
-        let mut work = 0;
-        while work < UNIT_WORK && !search.is_finished() {
-            let mut sums = Sums::zero(&search.point, fit.classes);
-            let model = Softmax::at(fit, &search.point);
-            blocks.iter().for_each(|block| sums.add_block(&model, block));
-            work += sums.rows.max(1) * work_per_row(search.point.len() as u64);
-            search.advance(fit, sums)?;
-        }
-        Ok(Found::Went(search))
+    fn unit(&self, fit: &Fit, round: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
+        with_goal(fit, |goal| descent::unit(fit, round, index, search, goal))
     }
 
     fn fold(
         &self,
         fit: &Fit,
         round: u32,
-        mut search: Search,
+        search: Search,
         partials: Vec<Found>,
     ) -> Result<Folded<Search, Softmax>, WorkError> {
-        let mut sums = Sums::zero(&search.point, fit.classes);
-        for partial in partials {
-            match partial {
-                Found::Sums(partial) => sums.add(&partial),
-                Found::Went(further) => search = further,
-            }
-        }
-        if fit.plan.units > 1 {
-            search.advance(fit, sums)?;
-        }
-        if !search.is_finished() && round + 1 < fit.plan.rounds {
-            return Ok(Folded::Next(search));
-        }
-        Ok(Folded::Done(Softmax::at(fit, &search.best())))
+        let folded = with_goal(fit, |goal| descent::fold(fit, round, search, partials, goal))?;
+        Ok(folded.map(|outputs| Softmax { classes: fit.classes, outputs }))
     }
 
     fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        let mut out = Array2::zeros((x.nrows(), model.classes));
-        let mut row = vec![1.0; x.ncols() + 1];
-        for (x, mut out) in x.rows().into_iter().zip(out.rows_mut()) {
-            extend(&mut row, x);
-            let mut scores = model.scores(&row);
-            softmax(&mut scores);
-            out.iter_mut().zip(scores).for_each(|(o, p)| *o = p);
-        }
-        Scores::Probabilities(out)
+        model.predict(x)
     }
 
     fn importance(&self, model: &Softmax) -> Option<Vec<f64>> {
-        let width = model.outputs.first()?.len() - 1;
-        let mean =
-            |j: usize| model.outputs.iter().map(|w| w[j].abs()).sum::<f64>() / model.outputs.len() as f64;
-        Some((0..width).map(mean).collect())
+        model.importance()
+    }
+
+    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        model.onnx(graph, x)
     }
 }
 
-impl Softmax {
-    /// The model with these weights, one output after the other.
-    fn at(fit: &Fit, point: &[f64]) -> Self {
-        let outputs = point.chunks(fit.rows.width() + 1).map(<[f64]>::to_vec).collect();
-        Self { classes: fit.classes, outputs }
+impl Loss for LogLoss {
+    fn outputs(&self) -> usize {
+        outputs(self.weights.len())
     }
 
-    /// The weighted sum of each class for a row that ends with 1.
-    fn scores(&self, row: &[f64]) -> Vec<f64> {
-        let mut scores = vec![0.0; self.classes];
-        let first = self.classes - self.outputs.len();
-        for (score, weights) in scores[first..].iter_mut().zip(&self.outputs) {
-            let sum = dot(weights, row);
-            // Values far outside of what was learned from must not make infinities cancel out.
-            *score = if sum.is_nan() { 0.0 } else { sum.clamp(-1e300, 1e300) };
+    fn coupled(&self) -> bool {
+        true
+    }
+
+    fn at(&self, y: &[f64], found: &mut [Column], curvature: &mut [Column]) -> f64 {
+        let first = self.weights.len() - found.len();
+        let mut p = vec![0.0; self.weights.len()];
+        let mut loss = 0.0;
+        for (row, class) in y.iter().enumerate() {
+            let class = *class as usize;
+            let weight = self.weights[class];
+            p.fill(0.0);
+            p[first..].iter_mut().zip(&*found).for_each(|(p, column)| *p = column[row]);
+            let score = p[class];
+            loss += weight * (softmax(&mut p) - score);
+            for ((a, b), column) in pairs(found.len(), true).zip(&mut *curvature) {
+                let (a, b) = (first + a, first + b);
+                column[row] = weight * if a == b { p[a] * (1.0 - p[a]) } else { -p[a] * p[b] };
+            }
+            for (k, column) in found.iter_mut().enumerate() {
+                column[row] = weight * (p[first + k] - f64::from(u8::from(first + k == class)));
+            }
         }
-        scores
+        loss
     }
-}
-
-/// How many weight vectors so many classes have.
-fn outputs(classes: usize) -> usize {
-    if classes > 2 { classes } else { 1 }
-}
-
-/// About how many multiplications a row costs with so many weights.
-fn work_per_row(weights: u64) -> u64 {
-    if weights <= MAX_NEWTON as u64 { weights * weights / 2 + 50 } else { 4 * weights }
-}
-
-/// Copies features into a row that ends with 1.
-fn extend(row: &mut [f64], x: ArrayView1<f64>) {
-    row.iter_mut().zip(x).for_each(|(r, x)| *r = *x);
-}
-
-/// Turns scores into probabilities; returns the logarithm of the sum of their exponentials.
-fn softmax(scores: &mut [f64]) -> f64 {
-    let top = scores.iter().copied().fold(f64::MIN, f64::max);
-    scores.iter_mut().for_each(|s| *s = libm::exp(*s - top));
-    let sum: f64 = scores.iter().sum();
-    scores.iter_mut().for_each(|s| *s /= sum);
-    top + libm::log(sum)
 }
 
 #[cfg(test)]
