@@ -4,10 +4,9 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use dml_net::{Db, db, discover};
+use dml_net::{Db, db, discover::Place};
 use dml_store::DiskStore;
-use program::{listen, log, settings};
-use tracing_subscriber::filter::LevelFilter;
+use program::{listen, log, node, settings};
 
 /// A db node of a DML cluster: keeps datasets, models and trainings, and shares out work to workers.
 #[derive(Debug, Parser)]
@@ -22,9 +21,6 @@ struct Options {
         default_value = "127.0.0.1:7301"
     )]
     listen: SocketAddr,
-    /// Where others reach this node, if not where it listens
-    #[arg(long, value_name = "ADDR", env = "DML_ADVERTISE", hide_env_values = true)]
-    advertise: Option<SocketAddr>,
     /// Where other db nodes are: an address, or a DNS name that stands for all of them; may be repeated
     #[arg(
         long,
@@ -33,22 +29,15 @@ struct Options {
         hide_env_values = true,
         value_delimiter = ','
     )]
-    join: Vec<String>,
+    join: Vec<Place>,
     /// How many nodes keep each thing; all but one of them may fail
     #[arg(long, value_name = "N", env = "DML_REPLICATION", hide_env_values = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]
     replication: u32,
     /// The data directory; made if it is not there
     #[arg(long, value_name = "DIR", env = "DML_DATA", hide_env_values = true, default_value = "./.dml-db")]
     data: PathBuf,
-    /// Allow --listen to be reachable from other machines, although there is no authentication yet
-    #[arg(long, env = "DML_INSECURE", hide_env_values = true)]
-    insecure: bool,
-    /// What to log: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", env = "DML_LOG", hide_env_values = true, default_value = "info")]
-    log: LevelFilter,
-    /// A TOML file with settings, named like these options
-    #[arg(long, value_name = "FILE", env = "DML_CONFIG", hide_env_values = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: node::Common,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -63,7 +52,7 @@ const EXAMPLES: &str = "Examples:
 #[tokio::main]
 async fn main() -> ExitCode {
     let options: Options = settings::parse();
-    log::start(options.log);
+    log::start(options.node.log);
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,9 +63,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = listen::listen(options.listen, options.insecure).await?;
-    let address = listen::reached_at(options.advertise, listener.local_addr()?, &options.join);
-    let sources = options.join.iter().map(|join| discover::source(join, 7301)).collect();
+    let listener = listen::listen(options.listen, options.node.insecure).await?;
+    let address = listen::reached_at(options.node.advertise, listener.local_addr()?, &options.join)?;
+    let sources = options.join.iter().map(Place::source).collect();
     let settings = db::Settings { replication: options.replication, ..Default::default() };
     let network = Some(db::Network::tcp(address, sources));
     let store = Arc::new(DiskStore::open(&options.data).map_err(db::DbError::from)?);

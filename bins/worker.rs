@@ -7,12 +7,11 @@ use clap::Parser;
 use dml_compute::{Engine, Registry};
 use dml_net::{
     Worker, addresses,
-    discover::{self, Discovery},
+    discover::{Discovery, Place},
     link::Link,
     peer, worker,
 };
-use program::{listen, log, settings};
-use tracing_subscriber::filter::LevelFilter;
+use program::{listen, log, node, settings};
 
 /// A worker of a DML cluster: serves the REST API and computes; it keeps nothing that matters.
 #[derive(Debug, Parser)]
@@ -27,9 +26,6 @@ struct Options {
         default_value = "127.0.0.1:7300"
     )]
     listen: SocketAddr,
-    /// Where others reach this worker, if not where it listens
-    #[arg(long, value_name = "ADDR", env = "DML_ADVERTISE", hide_env_values = true)]
-    advertise: Option<SocketAddr>,
     /// Where db nodes are: an address, or a DNS name that stands for all of them; may be repeated
     #[arg(
         long,
@@ -39,22 +35,15 @@ struct Options {
         value_delimiter = ',',
         default_value = "127.0.0.1:7301"
     )]
-    join: Vec<String>,
+    join: Vec<Place>,
     /// Remember in this file where db nodes answered, for a start while DNS fails [default: no file]
     #[arg(long, value_name = "FILE", env = "DML_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// How many pieces of work to compute at a time [default: one a core]
     #[arg(long, value_name = "N", env = "DML_SLOTS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
-    /// Allow --listen to be reachable from other machines, although there is no authentication yet
-    #[arg(long, env = "DML_INSECURE", hide_env_values = true)]
-    insecure: bool,
-    /// What to log: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", env = "DML_LOG", hide_env_values = true, default_value = "info")]
-    log: LevelFilter,
-    /// A TOML file with settings, named like these options
-    #[arg(long, value_name = "FILE", env = "DML_CONFIG", hide_env_values = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: node::Common,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -70,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options: Options = settings::parse();
-    log::start(options.log);
+    log::start(options.node.log);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -91,8 +80,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = listen::listen(options.listen, options.insecure).await?;
-    let address = listen::reached_at(options.advertise, listener.local_addr()?, &options.join);
+    let listener = listen::listen(options.listen, options.node.insecure).await?;
+    let address = listen::reached_at(options.node.advertise, listener.local_addr()?, &options.join)?;
     let link = Link::discover(discovery(&options.join, options.cache)?, peer::http());
     let mut settings = worker::Options { address: Some(address), ..Default::default() };
     if let Some(slots) = options.slots {
@@ -115,8 +104,8 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Where db nodes are said to be, and where some have been.
-fn discovery(join: &[String], cache: Option<PathBuf>) -> Result<Discovery, String> {
-    let sources = join.iter().map(|join| discover::source(join, 7301)).collect();
+fn discovery(join: &[Place], cache: Option<PathBuf>) -> Result<Discovery, String> {
+    let sources = join.iter().map(Place::source).collect();
     let Some(file) = cache else { return Ok(Discovery::new(sources)) };
     let saved = addresses::read(&file)
         .map_err(|error| format!("the addresses in {} cannot be read: {error}", file.display()))?;

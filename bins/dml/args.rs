@@ -291,14 +291,19 @@ pub(crate) enum ModelCommand {
     /// Metrics, parameters, and which columns matter
     #[command(after_help = "Examples:
   dml model show penguins-species/random_forest
-  dml model show penguins-species            the best model of a training")]
+  dml model show penguins-species            the best model of a training
+  dml model show penguins-species --plot penguins.svg")]
     Show {
         /// Its name or id, or that of a training: its best model
         model: String,
+        /// Draw how good it is as SVG: ROC curves and confusion matrix, or predictions and residuals; - for stdout
+        #[arg(long, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
     },
     /// Save a model to a file
     #[command(after_help = "Examples:
   dml model download penguins-species
+  dml model download penguins-species --format onnx
   dml model download penguins-species/ridge --format json -o ridge.json")]
     Download {
         /// Its name or id, or that of a training: its best model
@@ -323,6 +328,8 @@ pub(crate) enum ModelCommand {
 pub(crate) enum Format {
     /// The bytes that DML itself predicts with
     Native,
+    /// For other programs: predicts from a table's columns as they are, without DML
+    Onnx,
     /// Everything the model consists of, to be read
     Json,
 }
@@ -332,6 +339,7 @@ impl Format {
     pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Native => ("native", "dml"),
+            Self::Onnx => ("onnx", "onnx"),
             Self::Json => ("json", "json"),
         }
     }

@@ -37,13 +37,25 @@ pub(crate) fn headline(metrics: Option<&Json>) -> Option<String> {
 /// A metric of a report, with its deviation over the folds if there are several.
 pub(crate) fn metric(report: &Report, name: &str) -> String {
     let Some(value) = report.get(name) else { return "-".into() };
-    let decimals = match name {
-        "rmse" | "mae" => decimals(value),
-        _ => 4,
-    };
+    let decimals = places(name, value);
     match report.std.as_ref().and_then(|std| std.get(name)) {
         Some(deviation) => format!("{value:.decimals$} ± {deviation:.decimals$}"),
         None => format!("{value:.decimals$}"),
+    }
+}
+
+/// Between which bounds a metric lies with a confidence of 95 %, if that can be told.
+pub(crate) fn interval(report: &Report, name: &str) -> Option<String> {
+    let [low, high] = report.interval.get(name)?;
+    let decimals = places(name, report.get(name)?);
+    Some(format!("{low:.decimals$} to {high:.decimals$}"))
+}
+
+/// How many decimals a metric is shown with.
+fn places(name: &str, value: f64) -> usize {
+    match name {
+        "rmse" | "mae" => decimals(value),
+        _ => 4,
     }
 }
 
@@ -97,15 +109,21 @@ fn title(training: &TrainingView) -> String {
 
 fn table(console: &Console, task: Task, models: &[&TrainedView]) -> comfy_table::Table {
     let unfinished = models.iter().any(|model| model.state != State::Succeeded);
+    let reports: Vec<Option<Report>> = models.iter().map(|model| report(model.metrics.as_ref())).collect();
+    let bounds: Vec<Option<String>> =
+        reports.iter().map(|report| interval(report.as_ref()?, primary(task))).collect();
+    let bounded = bounds.iter().any(Option::is_some);
     let mut headings = vec!["#", "model"];
     headings.extend(metrics_of(task).iter().map(|(_, heading)| *heading));
+    if bounded {
+        headings.insert(3, "95 % interval");
+    }
     headings.extend(unfinished.then_some("state"));
     let mut table = console.table(&headings);
-    for column in table.column_iter_mut().skip(2).take(metrics_of(task).len()) {
+    for column in table.column_iter_mut().skip(2).take(metrics_of(task).len() + usize::from(bounded)) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    for (place, model) in models.iter().enumerate() {
-        let report = report(model.metrics.as_ref());
+    for (place, ((model, report), bounds)) in models.iter().zip(&reports).zip(bounds).enumerate() {
         let place = report.as_ref().map_or("".into(), |_| (place + 1).to_string());
         let mut cells = vec![right(place), Cell::new(&model.name)];
         cells.extend(
@@ -113,6 +131,9 @@ fn table(console: &Console, task: Task, models: &[&TrainedView]) -> comfy_table:
                 .iter()
                 .map(|(name, _)| right(report.as_ref().map_or("".into(), |r| metric(r, name)))),
         );
+        if bounded {
+            cells.insert(3, right(bounds.unwrap_or_default()));
+        }
         cells.extend(unfinished.then(|| Cell::new(state(model))));
         table.add_row(cells);
     }
@@ -208,17 +229,27 @@ mod tests {
     }
 
     #[test]
-    fn folds_show_their_deviation_and_running_models_their_state() {
+    fn folds_show_their_deviation_and_interval_and_running_models_their_state() {
         let metrics = json!({"rows": 100, "rmse": 15012.34, "mae": 10.5, "r2": 0.625,
-                             "std": {"rmse": 512.0, "mae": 0.25, "r2": 0.0321}});
+                             "std": {"rmse": 512.0, "mae": 0.25, "r2": 0.0321},
+                             "interval": {"rmse": [14000.2, 16024.6], "r2": [0.5, 0.75]}});
         let models =
             vec![trained("ols", State::Succeeded, Some(metrics)), trained("ridge", State::Running, None)];
         let running = training(Task::Regression, State::Running, NewValidation::Folds(5), models);
         let lines = lines(&running);
         assert_eq!(lines[0], "t-y: regression of y, judged by 5 folds: mean ± deviation, 50 % done");
-        assert_eq!(lines[2], " #  model             RMSE             MAE               R²  state");
-        assert_eq!(lines[4], " 1  ols    15012.3 ± 512.0  10.500 ± 0.250  0.6250 ± 0.0321  done");
-        assert_eq!(lines[5], "    ridge                                                    25 %");
+        assert_eq!(
+            lines[2],
+            " #  model             RMSE       95 % interval             MAE               R²  state"
+        );
+        assert_eq!(
+            lines[4],
+            " 1  ols    15012.3 ± 512.0  14000.2 to 16024.6  10.500 ± 0.250  0.6250 ± 0.0321  done"
+        );
+        assert_eq!(
+            lines[5],
+            "    ridge                                                                        25 %"
+        );
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! `dml model`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
-use dml_compute::metrics::{Confusion, Report};
+use dml_compute::{
+    metrics::{Confusion, Permutation, Report},
+    plot,
+};
 use dml_core::{Params, Task};
 use dml_net::{Problem, view::ModelView};
 use serde_json::{Value as Json, json};
@@ -12,7 +18,7 @@ use crate::{
     args::{Format, ModelCommand},
     chart,
     connect::Session,
-    console::{Console, ago, counted, right, size},
+    console::{Console, ago, counted, number, right, size},
     failure::Failure,
     leaderboard, listing,
 };
@@ -40,13 +46,34 @@ pub(crate) async fn run(session: &Session<'_>, command: ModelCommand) -> Result<
                 ]
             })
         }
-        ModelCommand::Show { model } => {
+        ModelCommand::Show { model, plot } => {
             let model = session.client.model(&model).await?;
-            console.show(&model, || describe(console, &model))
+            match plot {
+                Some(path) if path.as_os_str() == "-" => console.bytes(picture(&model)?.as_bytes()),
+                Some(path) => {
+                    save(&path, picture(&model)?.as_bytes())?;
+                    console.say(&format!("drawn: {}", path.display()));
+                    console.show(&model, || describe(console, &model))
+                }
+                None => console.show(&model, || describe(console, &model)),
+            }
         }
         ModelCommand::Download { model, format, output } => download(session, &model, format, output).await,
         ModelCommand::Kinds { kind } => kinds(session, kind.as_deref()).await,
     }
+}
+
+/// How good a model is, as SVG.
+fn picture(model: &ModelView) -> Result<String, Failure> {
+    let report = leaderboard::report(model.metrics.as_ref()).unwrap_or_default();
+    let title = format!("{} on {} that it has not seen", model.name, counted(report.rows, "row"));
+    let drawn = plot::draw(&title, &report, &model.curves.clone().unwrap_or_default());
+    let nothing = || Failure::failed(format!("{}: its evaluation holds nothing to draw", model.name));
+    drawn.ok_or_else(nothing)
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
 fn describe(console: &Console, model: &ModelView) -> String {
@@ -84,6 +111,14 @@ fn describe(console: &Console, model: &ModelView) -> String {
         text.push_str("\n\nHow much each column matters\n");
         text.push_str(&bars(importance.iter().map(|(name, part)| (name.as_str(), *part)).collect()));
     }
+    if let Some(permutation) = &model.permutation {
+        text.push_str(&format!(
+            "\n\nWhat is lost without each column: {} when its values are mixed up, on {}\n",
+            if permutation.metric == "rmse" { "RMSE gained" } else { "accuracy lost" },
+            counted(permutation.rows, "row")
+        ));
+        text.push_str(&losses(permutation));
+    }
     text
 }
 
@@ -96,7 +131,12 @@ fn quality(task: Task, report: &Report) -> String {
     let others =
         report.values.keys().map(String::as_str).filter(|name| known.clone().all(|known| known != *name));
     let names: Vec<&str> = known.clone().filter(|name| report.get(name).is_some()).chain(others).collect();
-    plain(names.into_iter().map(|name| vec![Cell::new(name), Cell::new(leaderboard::metric(report, name))]))
+    let line = |name| {
+        let bounds = leaderboard::interval(report, name).map(|bounds| format!("95 %: {bounds}"));
+        let cells = [name.to_string(), leaderboard::metric(report, name), bounds.unwrap_or_default()];
+        cells.map(Cell::new).to_vec()
+    };
+    plain(names.into_iter().map(line))
 }
 
 fn matrix(console: &Console, confusion: &Confusion) -> String {
@@ -125,6 +165,21 @@ fn bars(mut parts: Vec<(&str, f64)>) -> String {
     text
 }
 
+/// The columns that are missed most.
+fn losses(permutation: &Permutation) -> String {
+    let mut worse: Vec<(&String, f64)> = permutation.worse.iter().map(|(name, by)| (name, *by)).collect();
+    worse.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+    let greatest = worse.first().map_or(1.0, |(_, by)| *by).max(f64::MIN_POSITIVE);
+    let line = |(name, by): &(&String, f64)| {
+        vec![Cell::new(name), right(number(*by)), Cell::new(chart::bar(by / greatest, 30))]
+    };
+    let mut text = plain(worse.iter().take(IMPORTANT).map(line));
+    if worse.len() > IMPORTANT {
+        text.push_str(&format!("\n  and {} more", worse.len() - IMPORTANT));
+    }
+    text
+}
+
 /// Cells in columns, indented, without lines.
 fn plain(rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
     let mut table = Table::new();
@@ -147,7 +202,7 @@ async fn download(
     if path.as_os_str() == "-" {
         return session.console.bytes(&bytes);
     }
-    fs::write(&path, &bytes).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    save(&path, &bytes)?;
     let document = json!({ "model": model.id, "format": word, "file": path, "bytes": bytes.len() });
     session.console.show(&document, || format!("{}: {}", path.display(), size(bytes.len() as u64)))
 }
@@ -237,6 +292,16 @@ mod tests {
         assert_eq!(lines[1], format!("c  30.0 %  {}", "█".repeat(15)));
         assert_eq!(lines[2], "a  10.0 %  █████");
         assert!(bars((0..30).map(|_| ("x", 0.0)).collect()).ends_with("and 10 more"));
+    }
+
+    #[test]
+    fn what_is_missed_most_stands_first() {
+        let worse = [("a", 0.125), ("b", 0.25), ("c", -0.01)].map(|(name, by)| (name.to_string(), by));
+        let text = losses(&Permutation { metric: "accuracy".into(), rows: 8, worse: worse.into() });
+        let lines: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
+        assert_eq!(lines[0], format!("b   0.25  {}", "█".repeat(30)));
+        assert_eq!(lines[1], format!("a  0.125  {}", "█".repeat(15)));
+        assert_eq!(lines[2], "c  -0.01");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         return Err(Failure::usage("`up` serves a cluster of its own: leave --cluster out"));
     }
     let listener = listen::listen(options.listen, options.insecure).await.map_err(|error| match error {
-        ListenError::Open(_) => Failure::usage(error.to_string()),
+        ListenError::Open(_) | ListenError::Nowhere(_) => Failure::usage(error.to_string()),
         ListenError::Refused(..) => Failure::failed(error.to_string()).hint("choose another with --listen"),
     })?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! Where a program listens, and when it ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
+use dml_net::{addresses::plausible, discover::Place};
 use tokio::net::TcpListener;
 
 /// Why a program does not listen.
@@ -9,6 +10,8 @@ use tokio::net::TcpListener;
 pub enum ListenError {
     /// Others on the network could reach it, and nothing would tell friend from foe.
     Open(SocketAddr),
+    /// It listens everywhere, and no address of its own is found.
+    Nowhere(SocketAddr),
     /// The operating system refuses.
     Refused(SocketAddr, std::io::Error),
 }
@@ -23,6 +26,11 @@ impl std::fmt::Display for ListenError {
                 "{address} can be reached from other machines, and there is no authentication yet: \
                  anyone there could read and delete everything. Listen on 127.0.0.1, or add --insecure if the \
                  network is yours alone"
+            ),
+            Self::Nowhere(address) => write!(
+                f,
+                "{address} is every address of this machine, and none is found at which others reach it: say one with \
+                 --advertise ADDRESS:PORT"
             ),
             Self::Refused(address, error) => write!(f, "cannot listen on {address}: {error}"),
         }
@@ -40,26 +48,49 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|error| ListenError::Refused(address, error))
 }
 
+/// Reads an address at which others are to reach a program.
+pub fn advertised(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "it is no address with a port: write 10.0.0.5:7301 or [fd00::5]:7301".to_string())?;
+    if plausible(address) {
+        return Ok(address);
+    }
+    Err("nobody reaches a program there: write an address of this machine and the port; or leave --advertise out, and \
+         it is the address from which others are reached"
+        .into())
+}
+
 /// Where others reach a program: as the user says, or where it listens. One that listens everywhere is reached at the
 /// address from which it reaches others.
-pub fn reached_at(advertised: Option<SocketAddr>, listens: SocketAddr, others: &[String]) -> SocketAddr {
+pub fn reached_at(
+    advertised: Option<SocketAddr>,
+    listens: SocketAddr,
+    others: &[Place],
+) -> Result<SocketAddr, ListenError> {
     if let Some(advertised) = advertised {
-        return advertised;
+        return Ok(advertised);
     }
     if !listens.ip().is_unspecified() {
-        return listens;
+        return Ok(listens);
     }
-    let others = others.iter().map(|other| other.trim_start_matches("http://"));
-    // The last one is an address for documentation: the way to it is the way out, and nothing is sent (RFC 5737).
-    let ways =
-        others.map(|other| if other.contains(':') { other.to_string() } else { format!("{other}:7301") });
-    let ways = ways.chain(["192.0.2.1:9".to_string()]);
-    let own = ways.filter_map(|way| {
-        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect(way).ok()?;
+    let own = others.iter().find_map(|other| way_to(&other.to_string(), listens));
+    // Else by the ways out, to addresses for documentation: nothing is sent there (RFC 5737, RFC 3849).
+    let own = own.or_else(|| ["192.0.2.1:9", "[2001:db8::1]:9"].iter().find_map(|out| way_to(out, listens)));
+    let ip = own.ok_or(ListenError::Nowhere(listens))?;
+    Ok(SocketAddr::new(ip, listens.port()))
+}
+
+/// The own address on the way to another one, if a socket that listens there can be reached at it.
+fn way_to(other: &str, listens: SocketAddr) -> Option<IpAddr> {
+    let others = other.to_socket_addrs().ok()?.filter(|other| listens.is_ipv6() || other.is_ipv4());
+    others.into_iter().find_map(|other| {
+        let any: IpAddr =
+            if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(other).ok()?;
         socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
-    });
-    own.map(|ip| SocketAddr::new(ip, listens.port())).next().unwrap_or(listens)
+    })
 }
 
 /// Ready when the user presses ctrl-c or the system asks the program to end.
@@ -96,5 +127,31 @@ mod tests {
         assert!(refused.to_string().contains("--insecure"), "{refused}");
         assert!(listen(any, true).await.is_ok());
         assert!(listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).await.is_ok());
+    }
+
+    #[test]
+    fn a_program_that_listens_everywhere_is_reached_by_the_way_to_others() {
+        let any = SocketAddr::from(([0, 0, 0, 0], 7301));
+        let local = SocketAddr::from(([127, 0, 0, 1], 7301));
+        let others = ["127.0.0.9:1"].map(|place| place.parse().unwrap());
+        assert_eq!(reached_at(None, any, &others).unwrap(), local);
+        let named = ["no-such-host.invalid", "localhost"].map(|place| place.parse().unwrap());
+        assert_eq!(reached_at(None, any, &named).unwrap(), local, "the first that leads anywhere");
+        // Without a network there is no way out, which is said.
+        if let Ok(address) = reached_at(None, any, &[]) {
+            assert!(plausible(address), "{address}");
+        }
+        let advertised = SocketAddr::from(([10, 0, 0, 5], 1));
+        assert_eq!(reached_at(Some(advertised), any, &others).unwrap(), advertised);
+        assert_eq!(reached_at(None, local, &[]).unwrap(), local);
+    }
+
+    #[test]
+    fn nobody_advertises_an_address_that_is_none() {
+        assert_eq!(advertised("10.0.0.5:7301"), Ok(SocketAddr::from(([10, 0, 0, 5], 7301))));
+        for bad in ["0.0.0.0:7301", "[::]:7301", "10.0.0.5:0", "224.0.0.1:7301"] {
+            assert!(advertised(bad).unwrap_err().contains("leave --advertise out"), "{bad}");
+        }
+        assert!(advertised("10.0.0.5").unwrap_err().contains("10.0.0.5:7301"));
     }
 }

@@ -146,6 +146,9 @@ fn from_a_table_to_a_model_in_a_file() {
         dml(here, &["model", "download", "penguins-species/gaussian_nb", "--format", "json", "-o", "-"])
             .json();
     assert!(model.is_object());
+    dml(here, &["model", "download", "penguins-species/gaussian_nb", "--format", "onnx"]).done();
+    let onnx = std::fs::read(here.join("penguins-species-gaussian_nb.onnx")).unwrap();
+    assert!(onnx.windows(14).any(|bytes| bytes == b"bill_length_mm"), "an input is named as its column");
 
     let shown = dml(here, &["dataset", "show", "penguins"]).done();
     assert!(shown.contains("3 values: Adelie (152)") && shown.contains("Torgersen"), "{shown}");

@@ -49,7 +49,7 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bytes() {
     let table = directory.path().join("waves.csv");
     write_table(&table);
     let start = Instant::now();
-    let undisturbed = train(&directory.path().join("undisturbed"), &table, 60).output().unwrap();
+    let undisturbed = train(&directory.path().join("undisturbed"), &table, 200).output().unwrap();
     let whole = start.elapsed();
     assert!(undisturbed.status.success());
     let expected = digests(&undisturbed.stdout);
@@ -60,15 +60,15 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bytes() {
     for round in 0..20u64 {
         // Somewhere between the very start and the end.
         let moment = whole.mul_f64(dml_core::rng::unit(7, round));
-        let mut child = train(&data, &table, 60).spawn().unwrap();
+        let mut child = train(&data, &table, 200).spawn().unwrap();
         std::thread::sleep(moment);
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
             kills += 1;
         }
         child.wait().unwrap();
-        if round % 4 == 3 {
-            let finished = train(&data, &table, 60).output().unwrap();
+        if round % 2 == 1 {
+            let finished = train(&data, &table, 200).output().unwrap();
             assert_eq!(digests(&finished.stdout), expected, "killed after {moment:?}");
             // The next moments begin with nothing again.
             std::fs::remove_dir_all(&data).unwrap();
