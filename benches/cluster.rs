@@ -39,7 +39,6 @@ use dml::{
     net::{db, serve::serve},
     store::{DiskStore, MemoryStore, Store},
 };
-use futures_util::future::join_all;
 use nodes::{Cluster, Kind, Process, cpu_of, free_address, program, rss, start_db, wait_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -194,8 +193,8 @@ struct Piece {
     lease: Lease,
 }
 
-/// A worker: claims as many pieces as it has slots, and reports all of them at once, each on a connection of its own.
-/// Tells how long each report took, or why it was refused.
+/// A worker: claims as many pieces as it has slots, and reports all of them in one request, as workers do with what is
+/// done at the same time. Tells how long each report took, or why it was refused.
 async fn work(
     n: usize,
     slots: usize,
@@ -211,21 +210,16 @@ async fn work(
         wait_ms: 20_000,
         address: None,
     });
-    let mut asking = Connection::open(address).await?;
-    let mut reporting = Vec::new();
-    for _ in 0..slots {
-        reporting.push(Connection::open(address).await?);
-    }
+    let mut connection = Connection::open(address).await?;
     loop {
-        let granted: Granted = asking.ask(&claim).await?;
-        let reports = granted.work.into_iter().zip(&mut reporting).map(async |(piece, connection)| {
-            let start = Instant::now();
-            let report = Request::Report { lease: piece.lease, outcome: Outcome::Partial(result) };
-            let answer: Value = connection.ask(&report).await?;
-            Ok::<_, Failure>(if answer == "done" { Ok(start.elapsed()) } else { Err(answer.to_string()) })
-        });
-        for took in join_all(reports).await {
-            tell.send(took?)?;
+        let granted: Granted = connection.ask(&claim).await?;
+        let report = |piece: Piece| Request::Report { lease: piece.lease, outcome: Outcome::Partial(result) };
+        let reports: Vec<Request> = granted.work.into_iter().map(report).collect();
+        let start = Instant::now();
+        let answers = connection.send("POST", "/v1/asks", &serde_json::to_vec(&reports)?).await?;
+        for answer in serde_json::from_slice::<Vec<Value>>(&answers)? {
+            let took = if answer["Ok"] == "done" { Ok(start.elapsed()) } else { Err(answer.to_string()) };
+            tell.send(took)?;
         }
     }
 }

@@ -186,7 +186,7 @@ async fn predictions_that_cannot_be() {
         ("GET", "/v1/models/unknown", 404),
         ("GET", "/v1/trainings/0123", 404),
         ("DELETE", "/v1/datasets/unknown", 404),
-        ("GET", "/v1/models/p/download?format=onnx", 400),
+        ("GET", "/v1/models/p/download?format=exe", 400),
         ("GET", "/v1/datasets?limit=0", 400),
         ("GET", "/v1/datasets?cursor=x", 400),
         ("GET", "/v1/trainings/p?wait=long", 400),

@@ -3,7 +3,7 @@
 use crate::common::{cluster, houses, penguins, training, upload};
 use axum::body::Body;
 use dml::{
-    ClientError,
+    ClientError, Model, Registry,
     core::{record::Kind, training::State},
     view::{NewModel, NewPrediction, NewTraining, NewValidation},
 };
@@ -141,4 +141,28 @@ async fn a_name_means_what_was_called_so_last() {
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     assert_eq!(upload(&client, "t", table(1)).await.id, first.id);
     assert_eq!(client.dataset("t").await.unwrap().id, first.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_can_be_taken_away() {
+    let parts = cluster(1, 1);
+    let client = &parts.client;
+    upload(client, "houses", houses()).await;
+    let models = vec![NewModel { kind: "ridge".into(), ..NewModel::default() }];
+    let view = client.train(&NewTraining { models, ..training("houses", "price") }).await.unwrap();
+    client.watch(&view.id.to_string(), |_| ()).await.unwrap();
+
+    let native = client.download("houses-price", "native").await.unwrap();
+    let model = Model::from_bytes(&native).unwrap();
+    let id = client.model("houses-price").await.unwrap().id.to_string();
+    let onnx = client.download("houses-price", "onnx").await.unwrap();
+    assert_eq!(onnx, model.to_onnx(&Registry::default(), &id).unwrap());
+    let json = client.download("houses-price", "json").await.unwrap();
+    assert_eq!(json, model.to_json(&Registry::default()).unwrap());
+    assert_eq!(code(client.download("houses-price", "pickle").await.unwrap_err()), "unknown-format");
+
+    let request = Request::get("/v1/models/houses-price/download?format=onnx").body(Body::empty());
+    let answer = parts.api.call(request.unwrap()).await.unwrap();
+    assert_eq!(answer.headers()["content-disposition"], "attachment; filename=\"ridge.onnx\"");
+    assert_eq!(answer.headers()["content-type"], "application/octet-stream");
 }
