@@ -270,7 +270,8 @@ impl Client {
         Err(error.into())
     }
 
-    /// Sends a request to the first worker that answers. Each may be sent twice: doing a thing twice does it once.
+    /// Sends a request to the first worker that answers. Each may be sent twice: doing a thing twice does it once. What
+    /// one worker does not find another may: those on the other side of a split network.
     async fn send(
         &self,
         method: Method,
@@ -280,6 +281,7 @@ impl Client {
         accept: &str,
     ) -> Result<Response<Body>, ClientError> {
         let mut error = PeerError::Address(String::new());
+        let mut missing = None;
         for worker in &self.workers {
             let mut request =
                 Request::builder().method(method.clone()).uri(path).header(header::ACCEPT, accept);
@@ -288,12 +290,16 @@ impl Client {
             }
             let request = request.body(Body::from(body.clone()));
             let request = request.map_err(|error| ClientError::Garbled(error.to_string()))?;
-            match in_time(worker, PATIENCE, worker.call(request)).await {
+            let patience = if missing.is_some() { PROBE } else { PATIENCE };
+            match in_time(worker, patience, worker.call(request)).await {
+                Ok(response) if response.status() == StatusCode::NOT_FOUND && method == Method::GET => {
+                    missing = missing.or(Some(response));
+                }
                 Ok(response) => return Ok(response),
                 Err(silent) => error = silent,
             }
         }
-        Err(error.into())
+        missing.ok_or(error.into())
     }
 }
 
@@ -363,11 +369,29 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, routing::get};
+
     use super::*;
 
     #[test]
     fn hostile_names_stay_one_segment() {
         assert_eq!(escape("a/b ?#%é"), "a%2Fb%20%3F%23%25%C3%A9");
         assert_eq!(escape("penguins-1_2.csv~"), "penguins-1_2.csv~");
+    }
+
+    #[tokio::test]
+    async fn what_one_side_of_a_split_does_not_know_the_other_may() {
+        let row =
+            |n: i32| Router::new().route("/v1/datasets/{id}/rows", get(move || async move { n.to_string() }));
+        let workers = [Router::new(), row(1), row(2)].map(Peer::router);
+        let rows = |workers: &[Peer]| Client::new(workers.to_vec());
+        assert_eq!(rows(&workers).rows("a", 0, 1).await.unwrap(), 1);
+        let nowhere = [Router::new(), Router::new()].map(Peer::router);
+        let Err(ClientError::Problem(problem)) = rows(&nowhere).rows("a", 0, 1).await else { panic!() };
+        assert_eq!(problem.status, 404);
+        // Who does not answer says nothing of what there is.
+        let silent = [Peer::router(Router::new()), Peer::http("http://127.0.0.1:1").unwrap()];
+        let Err(ClientError::Problem(problem)) = rows(&silent).rows("a", 0, 1).await else { panic!() };
+        assert_eq!(problem.status, 404);
     }
 }
