@@ -3,12 +3,13 @@
 //! Arrow's reader trusts lengths and types, and ends the program over some that are wrong. So the frame of the stream,
 //! its types and the place of every buffer are checked before it sees them.
 
-use std::io::Cursor;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
 use arrow_ipc::{
     DateUnit, Endianness, Field, Message, MessageHeader, MetadataVersion, Precision, Schema, TimeUnit, Type,
-    reader::StreamReader, root_as_message, writer::StreamWriter,
+    reader::StreamDecoder, root_as_message, writer::StreamWriter,
 };
 
 use super::column::column_type;
@@ -27,13 +28,15 @@ pub fn encode(batch: &RecordBatch) -> Vec<u8> {
 
 /// Reads what [`encode`] wrote. Other bytes, other types and other numbers of batches are errors.
 pub fn decode(bytes: &[u8]) -> Result<RecordBatch, WorkError> {
-    check(bytes).map_err(corrupt)?;
-    let mut reader =
-        StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| corrupt(error.to_string()))?;
-    let batch = reader
-        .next()
-        .ok_or_else(|| corrupt("it has no rows"))?
-        .map_err(|error| corrupt(error.to_string()))?;
+    decode_shared(bytes.into())
+}
+
+/// As [`decode`], but the values stay where they are: the table keeps the bytes.
+pub fn decode_shared(bytes: Arc<[u8]>) -> Result<RecordBatch, WorkError> {
+    check(&bytes).map_err(corrupt)?;
+    let mut rest = Buffer::from(bytes::Bytes::from_owner(bytes));
+    let batch = StreamDecoder::new().decode(&mut rest).map_err(|error| corrupt(error.to_string()))?;
+    let batch = batch.ok_or_else(|| corrupt("it has no rows"))?;
     match batch.schema().fields().iter().find(|field| column_type(field.data_type()).is_none()) {
         Some(field) => Err(corrupt(format!("column '{}' is of type {}", field.name(), field.data_type()))),
         None => Ok(batch),
@@ -190,6 +193,7 @@ mod tests {
         let table = table();
         let bytes = encode(&table);
         assert_eq!(decode(&bytes).unwrap(), table);
+        assert_eq!(decode_shared(bytes.clone().into()).unwrap(), table);
         assert_eq!(bytes, encode(&decode(&bytes).unwrap()));
         assert_eq!(decode(&encode(&table.slice(1, 1))).unwrap(), table.slice(1, 1));
         assert_eq!(decode(&encode(&table.slice(0, 0))).unwrap().num_rows(), 0);

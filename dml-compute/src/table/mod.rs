@@ -55,7 +55,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{decode, encode};
+pub use codec::{decode, decode_shared, encode};
 pub(crate) use column::{Cell, View};
 pub use column::{column_type, data_type};
 pub use convert::cast;
