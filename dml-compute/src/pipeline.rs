@@ -176,9 +176,10 @@ impl Pipeline {
 
     /// The matrix of the profile's sampled rows.
     pub(crate) fn encode_sample(&self, profile: &Profile) -> Array2<f64> {
-        let sampled = profile.sampled();
-        let columns: Vec<_> = (0..self.columns.len()).map(|i| Some(Values::Sampled(&sampled, i))).collect();
-        self.encode_values(&columns, &(0..sampled.len()).collect::<Vec<_>>())
+        let sample = profile.sample();
+        let columns: Vec<_> =
+            (0..self.columns.len()).map(|i| Some(Values::Sampled(sample.cells(i)))).collect();
+        self.encode_values(&columns, &(0..sample.rows().len()).collect::<Vec<_>>())
     }
 
     fn encode_values(&self, columns: &[Option<Values>], rows: &[usize]) -> Array2<f64> {

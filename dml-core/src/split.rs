@@ -38,6 +38,15 @@ impl Split {
             Self::Fold { seed, folds, fold } => rng::below(seed, row, u64::from(folds)) == u64::from(fold),
         }
     }
+
+    /// About which share of the rows is for training.
+    pub fn training_share(&self) -> f64 {
+        match *self {
+            Self::All => 1.0,
+            Self::Holdout { fraction, .. } => 1.0 - fraction,
+            Self::Fold { folds, .. } => 1.0 - 1.0 / f64::from(folds),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +67,7 @@ mod tests {
         let tests = (0..10_000).filter(|&row| split.is_test(row)).count();
         assert!((1_850..2_150).contains(&tests), "{tests}");
         assert!((0..10_000).all(|row| !Split::All.is_test(row)));
+        assert_eq!((split.training_share(), Split::All.training_share()), (0.8, 1.0));
+        assert_eq!(Split::Fold { seed: 9, folds: 5, fold: 2 }.training_share(), 0.8);
     }
 }

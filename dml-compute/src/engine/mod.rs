@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use dml_core::{Dataset, Digest, JobSpec, Params, Plan, Split, Work, job::Problem};
+use rayon::prelude::*;
 
 mod cache;
 mod evaluate;
@@ -117,9 +118,16 @@ impl Engine {
         let chunks = job.plan.share(index, dataset.chunks.len());
         match &job.work {
             Work::Prepare { problem, split, seed } => {
-                let mut profile = Profile::new(&dataset, problem, *seed)?;
-                for chunk in chunks {
-                    profile.add(&read_chunk(&dataset, chunk, inputs)?, dataset.first_row(chunk), split)?;
+                let nothing = Profile::new(&dataset, problem, split, *seed)?;
+                let parts = chunks.into_par_iter().map(|chunk| {
+                    let mut part = nothing.clone();
+                    part.add(&read_chunk(&dataset, chunk, inputs)?, dataset.first_row(chunk), split)?;
+                    Ok(part)
+                });
+                let parts: Vec<Result<Profile, WorkError>> = parts.collect();
+                let mut profile = nothing;
+                for part in parts {
+                    profile.merge(part?)?;
                 }
                 Ok(profile.to_bytes())
             }

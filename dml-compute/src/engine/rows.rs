@@ -34,16 +34,13 @@ impl Prepared {
         let classes = profile.classes();
         let places = classes.iter().cloned().zip(0..).collect();
         let by_code = profile.places();
-        let sampled = profile.sampled();
-        let y = sampled.iter().map(|sampled| match sampled.target {
+        let sampled = profile.sample();
+        let y = sampled.targets().iter().map(|target| match *target {
             Target::Number(value) => value,
             Target::Class(code) => by_code.get(code as usize).map_or(f64::NAN, |place| f64::from(*place)),
         });
-        let sample = Block {
-            x: pipeline.encode_sample(&profile),
-            y: y.collect(),
-            rows: sampled.iter().map(|sampled| sampled.row).collect(),
-        };
+        let sample =
+            Block { x: pipeline.encode_sample(&profile), y: y.collect(), rows: sampled.rows().to_vec() };
         Ok(Self { profile, pipeline, classes, places, sample })
     }
 
@@ -156,7 +153,7 @@ pub(super) fn read_chunk(
 ) -> Result<arrow_array::RecordBatch, WorkError> {
     let missing = || WorkError::Input(format!("the dataset has no chunk {chunk}"));
     let place = dataset.chunks.get(chunk).ok_or_else(missing)?;
-    let batch = table::decode(&inputs.blob(place.digest)?)?;
+    let batch = table::decode_shared(inputs.blob(place.digest)?)?;
     if batch.num_rows() as u64 != place.rows {
         let why = format!("it has {} rows instead of {}", batch.num_rows(), place.rows);
         return Err(WorkError::Corrupt { what: "a chunk of a dataset", why });

@@ -30,7 +30,7 @@ fn profile(batch: &RecordBatch, task: Task) -> Profile {
     let dataset = Dataset { rows: 0, columns, chunks: Vec::new() };
     let features = ["a", "b", "c"].map(String::from).to_vec();
     let problem = Problem { task, dataset: Digest::of(b""), target: "y".into(), features };
-    let mut profile = Profile::new(&dataset, &problem, 0).unwrap();
+    let mut profile = Profile::new(&dataset, &problem, &Split::All, 0).unwrap();
     profile.add(batch, 0, &Split::All).unwrap();
     profile
 }

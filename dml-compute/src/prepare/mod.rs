@@ -4,7 +4,10 @@
 //! A unit makes the [`Profile`] of some chunks, the fold merges the profiles in order and checks that there is something
 //! to learn. Rows kept for testing and rows whose target is blank do not count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use arrow_array::RecordBatch;
 use dml_core::{ColumnType, Dataset, Split, Task, dataset::MAX_DISTINCT, job::Problem};
@@ -18,8 +21,7 @@ mod values;
 use crate::error::WorkError;
 pub(crate) use moments::Target;
 pub use moments::{Moments, Targets};
-use sample::{Sample, SampledRow};
-use values::Cell;
+use sample::Sample;
 pub(crate) use values::{Values, is_number};
 
 /// The greatest number of classes.
@@ -71,13 +73,15 @@ pub enum FeatureValues {
 }
 
 impl Profile {
-    /// The profile of no rows. `seed` chooses the sample.
-    pub fn new(dataset: &Dataset, problem: &Problem, seed: u64) -> Result<Self, WorkError> {
+    /// The profile of no rows. `split` tells about how many there will be, and `seed` chooses the sample.
+    pub fn new(dataset: &Dataset, problem: &Problem, split: &Split, seed: u64) -> Result<Self, WorkError> {
         let column = |name: &str| {
             let missing = || WorkError::Input(format!("the dataset has no column '{name}'"));
             dataset.column(name).ok_or_else(missing)
         };
-        let target_type = column(&problem.target)?.r#type;
+        let target = column(&problem.target)?;
+        let target_type = target.r#type;
+        let rows = dataset.rows.saturating_sub(target.nulls) as f64 * split.training_share();
         let fits = match problem.task {
             Task::Regression => target_type.is_numeric(),
             Task::Classification => !matches!(target_type, ColumnType::Date | ColumnType::DateTime),
@@ -103,14 +107,16 @@ impl Profile {
             };
             Ok(Feature { name: name.clone(), r#type, blank: targets.empty(), values })
         });
+        let features = features.collect::<Result<Vec<Feature>, WorkError>>()?;
+        let sample = Sample::new(seed, rows, features.iter().map(|feature| is_number(feature.r#type)));
         Ok(Self {
             task: problem.task,
             target: problem.target.clone(),
             target_type,
-            features: features.collect::<Result<_, WorkError>>()?,
+            features,
             targets,
             labels: BTreeMap::new(),
-            sample: Sample::new(seed, problem.features.len()),
+            sample,
         })
     }
 
@@ -120,30 +126,26 @@ impl Profile {
         let columns = self.features.iter().map(|feature| Values::of(batch, &feature.name, feature.r#type));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let training = (0..batch.num_rows()).filter(|i| !split.is_test(first + *i as u64));
-        let (mut rows, mut targets): (Vec<usize>, Vec<Target>) = (training.collect(), Vec::new());
-        let mut there = Vec::with_capacity(rows.len());
+        let mut rows: Vec<usize> = training.collect();
+        let mut y = Vec::with_capacity(rows.len());
         match self.task {
-            Task::Regression => target.numbers(&rows, |_, value| there.push(value)),
-            Task::Classification => {
-                there = target.labels(&rows, |label| self.code_of(label).map(f64::from))?
-            }
+            Task::Regression => target.numbers(&rows, |_, value| y.push(value)),
+            Task::Classification => y = target.labels(&rows, |label| self.code_of(label).map(f64::from))?,
         }
-        let mut blank = there.iter().map(|value| value.is_nan());
+        let mut blank = y.iter().map(|value| value.is_nan());
         rows.retain(|_| !blank.next().unwrap_or(true));
-        targets.extend(there.into_iter().filter(|value| !value.is_nan()).map(|value| match self.task {
-            Task::Regression => Target::Number(value),
-            Task::Classification => Target::Class(value as u32),
-        }));
-        targets.iter().for_each(|target| self.targets.add(*target));
+        y.retain(|value| !value.is_nan());
+        self.targets.add(&self.targets.of(&y));
         // A column depends on no other, so each goes through its rows by itself.
-        self.features.par_iter_mut().zip(&columns).for_each(|(feature, values)| {
-            rows.iter().zip(&targets).for_each(|(row, target)| feature.add(values, *row, *target));
+        self.features
+            .par_iter_mut()
+            .zip(&columns)
+            .for_each(|(feature, values)| feature.add(values, &rows, &y));
+        let task = self.task;
+        self.sample.take(first, &rows, &columns, |at| match task {
+            Task::Regression => Target::Number(y[at]),
+            Task::Classification => Target::Class(y[at] as u32),
         });
-        for (i, target) in rows.iter().zip(targets) {
-            let row = first + *i as u64;
-            let cells = || columns.iter().map(|values| values.cell(*i)).collect();
-            self.sample.offer(row, || SampledRow { row, target, cells: cells() });
-        }
         Ok(())
     }
 
@@ -232,9 +234,9 @@ impl Profile {
         places
     }
 
-    /// The sampled rows in the order of the table.
-    pub(crate) fn sampled(&self) -> Vec<&SampledRow> {
-        self.sample.in_order()
+    /// The sampled rows.
+    pub(crate) fn sample(&self) -> &Sample {
+        &self.sample
     }
 
     /// As it is stored.
@@ -247,8 +249,11 @@ impl Profile {
         let profile: Self = postcard::from_bytes(bytes).map_err(|error| corrupt(&error.to_string()))?;
         let codes = profile.labels.len() as u32;
         let coded = profile.labels.values().all(|code| *code < codes);
-        let celled = profile.sampled().iter().all(|sampled| sampled.cells.len() == profile.features.len());
-        if coded && celled { Ok(profile) } else { Err(corrupt("its parts contradict each other")) }
+        if coded && profile.sample.is_whole(profile.features.len()) {
+            Ok(profile)
+        } else {
+            Err(corrupt("its parts contradict each other"))
+        }
     }
 }
 
@@ -266,28 +271,53 @@ fn corrupt(why: &str) -> WorkError {
 }
 
 impl Feature {
-    fn add(&mut self, values: &Values, row: usize, target: Target) {
-        let blank = match &mut self.values {
-            FeatureValues::Numbers(moments) => values.number(row).map(|value| moments.add(value)).is_none(),
-            FeatureValues::Categories(categories) => match values.text(row) {
-                None => true,
-                Some(text) => {
-                    if let Some(targets) = categories.get_mut(text.as_ref()) {
-                        targets.add(target);
-                    } else if text.len() > MAX_CATEGORY_BYTES || categories.len() >= MAX_DISTINCT {
-                        self.values = FeatureValues::FreeText;
-                    } else {
-                        let mut targets = self.blank.empty();
-                        targets.add(target);
-                        categories.insert(text.into_owned(), targets);
-                    }
-                    false
+    /// Takes some rows and their targets.
+    fn add(&mut self, values: &Values, rows: &[usize], y: &[f64]) {
+        match &mut self.values {
+            FeatureValues::Numbers(moments) => {
+                let mut numbers = Vec::with_capacity(rows.len());
+                values.numbers(rows, |_, number| numbers.push(number));
+                if numbers.iter().any(|number| number.is_nan()) {
+                    let blank = numbers.iter().zip(y).filter(|(number, _)| number.is_nan());
+                    self.blank.add(&self.blank.of(&blank.map(|(_, y)| *y).collect::<Vec<_>>()));
+                    numbers.retain(|number| !number.is_nan());
                 }
-            },
-            FeatureValues::FreeText => values.text(row).is_none(),
-        };
-        if blank {
-            self.blank.add(target);
+                moments.merge(&Moments::of(&numbers));
+            }
+            FeatureValues::Categories(_) | FeatureValues::FreeText => self.add_texts(values, rows, y),
+        }
+    }
+
+    fn add_texts(&mut self, values: &Values, rows: &[usize], y: &[f64]) {
+        // The targets of each text, in the order in which texts appear.
+        let (mut places, mut texts, mut blank) =
+            (HashMap::new(), Vec::<(Cow<str>, Vec<f64>)>::new(), Vec::new());
+        let mut is_free = matches!(self.values, FeatureValues::FreeText);
+        for (row, y) in rows.iter().zip(y) {
+            match values.text(*row) {
+                None => blank.push(*y),
+                Some(_) if is_free => {}
+                Some(text) => {
+                    let place = *places.entry(text.clone()).or_insert(texts.len());
+                    if place == texts.len() {
+                        is_free = text.len() > MAX_CATEGORY_BYTES || place == MAX_DISTINCT;
+                        texts.push((text, Vec::new()));
+                    }
+                    texts[place].1.push(*y);
+                }
+            }
+        }
+        self.blank.add(&self.blank.of(&blank));
+        if let FeatureValues::Categories(categories) = &mut self.values {
+            for (text, y) in texts {
+                categories
+                    .entry(text.into_owned())
+                    .or_insert_with(|| self.blank.empty())
+                    .add(&self.blank.of(&y));
+            }
+            if is_free || categories.len() > MAX_DISTINCT {
+                self.values = FeatureValues::FreeText;
+            }
         }
     }
 
@@ -304,18 +334,6 @@ impl Feature {
                 }
             }
             (mine, _) => *mine = FeatureValues::FreeText,
-        }
-    }
-}
-
-impl Values<'_> {
-    fn cell(&self, row: usize) -> Cell {
-        if let Some(number) = self.number(row) {
-            return Cell::Number(number);
-        }
-        match self.text(row) {
-            Some(text) if text.len() <= MAX_CATEGORY_BYTES => Cell::Text(text.into_owned()),
-            Some(_) | None => Cell::Blank,
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Statistics that merge: of numbers, and of the target beside a category.
 //!
-//! Means and variances are Welford's within a unit (1962, "Note on a method for calculating corrected sums of squares
-//! and products"), and Chan's across units (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
+//! Within a chunk the mean comes first and then the squared deviations from it, in sums that lie side by side; chunks are
+//! brought together by the update of Chan, Golub and LeVeque (1979, "Updating formulae and a pairwise algorithm for
 //! computing sample variances"). They depend on how rows are grouped in the last bits, and so a job's plan is a
 //! function of the data alone.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+/// How many sums lie side by side, so that none waits for the one before.
+const LANES: usize = 8;
 
 /// Count, mean, spread and range of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,13 +34,23 @@ impl Default for Moments {
 }
 
 impl Moments {
-    /// Takes one more number.
-    pub fn add(&mut self, value: f64) {
-        self.count += 1;
-        let delta = value - self.mean;
-        self.mean += delta / self.count as f64;
-        self.m2 += delta * (value - self.mean);
-        self.widen(value, value);
+    /// Of these numbers.
+    pub fn of(values: &[f64]) -> Self {
+        let Some(&first) = values.first() else { return Self::default() };
+        let mut moments = Self { count: values.len() as u64, ..Self::default() };
+        // From the first number on, so that a mean far from zero costs no precision.
+        let (mut sums, mut least, mut most) = ([0.0; LANES], [first; LANES], [first; LANES]);
+        by_lane(values, |lane, value| {
+            sums[lane] += value - first;
+            least[lane] = if value < least[lane] { value } else { least[lane] };
+            most[lane] = if value > most[lane] { value } else { most[lane] };
+        });
+        moments.mean = first + sums.iter().sum::<f64>() / moments.count as f64;
+        let (mean, mut squares) = (moments.mean, [0.0; LANES]);
+        by_lane(values, |lane, value| squares[lane] += (value - mean) * (value - mean));
+        moments.m2 = squares.iter().sum();
+        least.into_iter().zip(most).for_each(|(least, most)| moments.widen(least, most));
+        moments
     }
 
     /// By comparison, as `f64::min` may choose either zero.
@@ -77,6 +90,16 @@ impl Moments {
     }
 }
 
+/// Each value and its lane: the first to the first, and so on around.
+#[inline]
+fn by_lane(values: &[f64], mut take: impl FnMut(usize, f64)) {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        (0..LANES).for_each(|lane| take(lane, block[lane]));
+    }
+    rest.iter().enumerate().for_each(|(lane, value)| take(lane, *value));
+}
+
 /// The target of one row; a class by its code in the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Target {
@@ -110,12 +133,26 @@ impl Targets {
         }
     }
 
-    pub(crate) fn add(&mut self, target: Target) {
-        match (self, target) {
-            (Self::Numbers(moments), Target::Number(value)) => moments.add(value),
-            (Self::Classes(counts), Target::Class(code)) => *counts.entry(code).or_default() += 1,
-            (Self::Numbers(_), Target::Class(_)) | (Self::Classes(_), Target::Number(_)) => {}
+    /// The same sort of targets in these rows: numbers, or codes of classes.
+    pub(crate) fn of(&self, targets: &[f64]) -> Self {
+        match self {
+            Self::Numbers(_) => Self::Numbers(Moments::of(targets)),
+            Self::Classes(_) => {
+                let mut counts = Vec::new();
+                for code in targets.iter().map(|code| *code as usize) {
+                    if code >= counts.len() {
+                        counts.resize(code + 1, 0);
+                    }
+                    counts[code] += 1;
+                }
+                Self::Classes((0..).zip(counts).filter(|(_, rows)| *rows > 0).collect())
+            }
         }
+    }
+
+    /// Takes the rows of another part with the same codes.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.merge(other, &[]);
     }
 
     /// Takes the rows of another part, whose class `c` is `codes[c]` here.
@@ -154,11 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn parts_merge_to_the_whole(values in prop::collection::vec(-1e6..1e6f64, 1..60), cut in 0usize..60) {
-            let of = |values: &[f64]| {
-                let mut moments = Moments::default();
-                values.iter().for_each(|v| moments.add(*v));
-                moments
-            };
+            let of = Moments::of;
             let cut = cut.min(values.len());
             let mut merged = of(&values[..cut]);
             merged.merge(&of(&values[cut..]));
@@ -174,11 +207,9 @@ mod tests {
 
     #[test]
     fn the_mean_of_classes_goes_by_their_final_places() {
-        let mut targets = Targets::Classes(BTreeMap::new());
-        [0, 1, 1, 1].into_iter().for_each(|code| targets.add(Target::Class(code)));
+        let mut targets = Targets::Classes(BTreeMap::new()).of(&[0.0, 1.0, 1.0, 1.0]);
         assert_eq!(targets.mean(&[1, 0]), 0.25);
-        let mut other = targets.empty();
-        other.add(Target::Class(0));
+        let other = targets.of(&[0.0]);
         targets.merge(&other, &[1]);
         assert_eq!((targets.rows(), targets.mean(&[1, 0])), (5, 0.2));
     }

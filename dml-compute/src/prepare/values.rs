@@ -4,30 +4,18 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use dml_core::ColumnType;
-use serde::{Deserialize, Serialize};
 
-use super::sample::SampledRow;
+use super::{MAX_CATEGORY_BYTES, sample::Cells};
 use crate::{
     error::WorkError,
     table::{self, View},
 };
 
-/// One feature of a sampled row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Cell {
-    /// Nothing was there.
-    Blank,
-    /// A number, a date in days or an instant in milliseconds.
-    Number(f64),
-    /// A category.
-    Text(String),
-}
-
 /// A column of a batch, or of the sampled rows.
 #[derive(Clone, Copy)]
 pub(crate) enum Values<'a> {
     Column(View<'a>),
-    Sampled(&'a [&'a SampledRow], usize),
+    Sampled(&'a Cells),
 }
 
 /// Whether values of this type are computed with as numbers when they are features.
@@ -57,10 +45,8 @@ impl<'a> Values<'a> {
     pub(crate) fn number(&self, row: usize) -> Option<f64> {
         match self {
             Self::Column(view) => number(view.cell(row)),
-            Self::Sampled(rows, column) => match rows[row].cells[*column] {
-                Cell::Number(value) => Some(value),
-                Cell::Blank | Cell::Text(_) => None,
-            },
+            Self::Sampled(Cells::Numbers(cells)) => cells[row],
+            Self::Sampled(Cells::Texts(_)) => None,
         }
     }
 
@@ -75,7 +61,7 @@ impl<'a> Values<'a> {
             Self::Column(View::Integer(array)) => each(array, rows, |value| value as f64, take),
             Self::Column(View::Date(array)) => each(array, rows, f64::from, take),
             Self::Column(View::DateTime(array)) => each(array, rows, |value| value as f64, take),
-            Self::Column(View::Boolean(_) | View::Text(_)) | Self::Sampled(..) => {
+            Self::Column(View::Boolean(_) | View::Text(_)) | Self::Sampled(_) => {
                 let numbers = rows.iter().map(|row| self.number(*row).unwrap_or(f64::NAN));
                 let mut take = take;
                 numbers.enumerate().for_each(|(place, number)| take(place, number));
@@ -95,11 +81,14 @@ impl<'a> Values<'a> {
                 | table::Cell::Date(_)
                 | table::Cell::DateTime(_)) => number(cell).map(|number| number.to_string().into()),
             },
-            Self::Sampled(rows, column) => match &rows[row].cells[column] {
-                Cell::Text(text) => Some(text.as_str().into()),
-                Cell::Blank | Cell::Number(_) => None,
-            },
+            Self::Sampled(Cells::Texts(cells)) => cells[row].as_deref().map(Cow::Borrowed),
+            Self::Sampled(Cells::Numbers(_)) => None,
         }
+    }
+
+    /// The text of a row if it may be a category: longer ones are none.
+    pub(crate) fn category(&self, row: usize) -> Option<String> {
+        self.text(row).filter(|text| text.len() <= MAX_CATEGORY_BYTES).map(Cow::into_owned)
     }
 
     /// What `place` says of the text of each row; NaN for a blank. It is asked once for each whole number, as these
