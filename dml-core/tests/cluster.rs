@@ -1,7 +1,7 @@
 //! Thousands of clusters, each under its own seed: see [`dml_core::sim`].
 //!
-//! `DML_SEEDS=5000 cargo test -p dml-core --test cluster` runs so many, until `DML_FAILURES` of them fail; `DML_SEED=17`
-//! runs that one alone, and tells all that happens.
+//! `DML_SEEDS=5000 cargo test -p dml-core --test cluster` runs so many, from `DML_FIRST` on, until `DML_FAILURES` of them
+//! fail; `DML_SEED=17` runs that one alone, and tells all that happens.
 
 #![allow(clippy::print_stderr)]
 
@@ -41,7 +41,8 @@ fn run(seed: u64, setup: &Setup) -> Result<Report, String> {
 
 /// Runs all seeds, on all cores.
 fn run_all(seeds: u64, setup: &Setup) -> (Vec<Report>, Vec<String>) {
-    let (next, reports, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let first = number("DML_FIRST").unwrap_or(0);
+    let (next, reports, failures) = (AtomicU64::new(first), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let most = number("DML_FAILURES").unwrap_or(3);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -49,7 +50,9 @@ fn run_all(seeds: u64, setup: &Setup) -> (Vec<Report>, Vec<String>) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || failures.lock().expect("nobody panics with it").len() as u64 >= most {
+                    if seed - first >= seeds
+                        || failures.lock().expect("nobody panics with it").len() as u64 >= most
+                    {
                         return;
                     }
                     match run(seed, setup) {
