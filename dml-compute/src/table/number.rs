@@ -1,4 +1,4 @@
-//! Plain decimal numbers, sixteen bytes at a time: what nearly all values of a large table are.
+//! Plain decimal numbers, eight or sixteen bytes at a time: what nearly all values of a large table are.
 //!
 //! Digits are found and summed in the lanes of one wide integer, without a branch for each of them. After D. Lemire,
 //! "Number Parsing at a Gigabyte per Second" (Software: Practice and Experience 51, 2021). Leaves out exponents, plus
@@ -12,12 +12,13 @@ const LANES: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number {
     negative: bool,
-    /// The values of the digits, zero for a minus, and whatever in other lanes; the first is in the lowest lane.
-    lanes: u128,
-    /// How many characters stand before the point.
-    whole: usize,
-    /// How many characters there are.
-    len: usize,
+    has_point: bool,
+    is_code: bool,
+    /// The number that the digits make without the point.
+    digits: u64,
+    /// How many of them stand below the point.
+    below: usize,
+    bytes: usize,
 }
 
 impl Number {
@@ -26,58 +27,108 @@ impl Number {
     /// Where the next value begins follows from the length alone, so that little has to wait for it.
     #[inline]
     pub(super) fn read(bytes: &[u8], at: usize) -> Option<Self> {
-        const HIGH: u128 = each(0x80);
-        let window: [u8; LANES] = *bytes.get(at..)?.first_chunk()?;
+        let window = bytes.get(at..)?.first_chunk()?;
+        Self::short(window).or_else(|| Self::long(window))
+    }
+
+    /// One of at most eight characters after the sign: half the work.
+    #[inline]
+    fn short(window: &[u8; LANES]) -> Option<Self> {
+        const HIGH: u64 = all(0x80);
         let negative = window[0] == b'-';
-        let lanes = (u128::from_le_bytes(window) ^ each(b'0')) & !(0xFF * u128::from(negative));
+        // Signs are hard to predict, so both are looked at.
+        let sign = u64::from(negative).wrapping_neg();
+        let window_after =
+            |at: usize| window[at..].first_chunk().map_or(0, |lanes| u64::from_le_bytes(*lanes));
+        let lanes = ((window_after(0) & !sign) | (window_after(1) & sign)) ^ all(b'0');
         // The high bit of each lane that is above 9, and of each that is a point: sums of lanes below 0x80 do not carry.
+        let others = (((lanes & !HIGH) + all(0x80 - 10)) | lanes) & HIGH;
+        let apart = lanes ^ all(b'.' ^ b'0');
+        let points = !(((apart & !HIGH) + all(0x7F)) | apart) & HIGH;
+        let end = others & !points;
+        if end == 0 && matches!(window[8 + usize::from(negative)], b'0'..=b'9' | b'.') {
+            return None;
+        }
+        let points = points & lanes_before(end);
+        let (len, whole) = (first_lane(end), first_lane(points));
+        let has_point = points != 0;
+        let count = len - usize::from(has_point);
+        if count == 0 || points & points.wrapping_sub(1) != 0 {
+            return None;
+        }
+        let before = lanes_before(points);
+        let digits = (lanes & before) | ((lanes >> 8) & !before);
+        Some(Self {
+            negative,
+            has_point,
+            is_code: !has_point && len > 1 && lanes as u8 == 0,
+            digits: eight(digits << (8 * (8 - count))),
+            below: count - whole.min(count),
+            bytes: len + usize::from(negative),
+        })
+    }
+
+    #[inline(never)]
+    fn long(window: &[u8; LANES]) -> Option<Self> {
+        const HIGH: u128 = each(0x80);
+        let negative = window[0] == b'-';
+        let sign = usize::from(negative);
+        let lanes = (u128::from_le_bytes(*window) ^ each(b'0')) & !(0xFF * u128::from(negative));
         let others = (((lanes & !HIGH) + each(0x80 - 10)) | lanes) & HIGH;
         let apart = lanes ^ each(b'.' ^ b'0');
         let points = !(((apart & !HIGH) + each(0x7F)) | apart) & HIGH;
-        let len = first_lane(others & !points);
+        let len = (others & !points).trailing_zeros() as usize / 8;
         if len == LANES {
             return None;
         }
         let points = points & below(len);
-        let whole = first_lane(points).min(len);
-        let digits = len - usize::from(len > whole) - usize::from(negative);
-        (digits > 0 && points & points.wrapping_sub(1) == 0).then_some(Self { negative, lanes, whole, len })
+        let whole = (points.trailing_zeros() as usize / 8).min(len);
+        let has_point = len > whole;
+        let count = len - usize::from(has_point) - sign;
+        if count == 0 || points & points.wrapping_sub(1) != 0 {
+            return None;
+        }
+        let before = below(whole);
+        let digits = ((lanes & before) | ((lanes >> 8) & !before)) << (8 * (LANES - sign - count));
+        Some(Self {
+            negative,
+            has_point,
+            is_code: !has_point && count > 1 && (lanes >> (8 * sign)) as u8 == 0,
+            digits: eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64),
+            below: sign + count - whole,
+            bytes: len,
+        })
     }
 
     /// How many bytes it takes.
     #[inline]
     pub(super) fn bytes(self) -> usize {
-        self.len
+        self.bytes
     }
 
     #[inline]
     pub(super) fn has_point(self) -> bool {
-        self.len > self.whole
+        self.has_point
     }
 
     /// Whether it is a code rather than a number: `007`.
     #[inline]
     pub(super) fn is_code(self) -> bool {
-        let first = self.lanes >> (8 * u32::from(self.negative));
-        !self.has_point() && self.len > 1 + usize::from(self.negative) && first as u8 == 0
+        self.is_code
     }
 
     /// Its value, if it has no point.
     #[inline]
     pub(super) fn integer(self) -> i64 {
-        let value = sum(self.lanes << (8 * (LANES - self.whole))) as i64;
+        let value = self.digits as i64;
         if self.negative { -value } else { value }
     }
 
     /// Its value, rounded correctly.
     #[inline]
     pub(super) fn float(self) -> f64 {
-        let point = usize::from(self.has_point());
-        let fraction = self.len - self.whole - point;
-        let before = below(self.whole);
-        let digits = (self.lanes & before) | ((self.lanes >> 8) & !before);
-        let value = scaled(sum(digits << (8 * (LANES - self.len + point))), fraction);
-        // Signs are hard to predict: a branch would cost more than the rest.
+        let value = scaled(self.digits, self.below);
+        // A branch on the sign would cost more than the rest.
         f64::from_bits(value.to_bits() | u64::from(self.negative) << 63)
     }
 }
@@ -87,24 +138,31 @@ const fn each(byte: u8) -> u128 {
     u128::from_le_bytes([byte; LANES])
 }
 
+/// The same byte in eight lanes.
+const fn all(byte: u8) -> u64 {
+    each(byte) as u64
+}
+
 /// All bits of the first lanes, fewer than all.
 #[inline]
 fn below(lanes: usize) -> u128 {
     (1 << (8 * lanes)) - 1
 }
 
+/// All bits of the lanes before the first whose high bit is set: of all eight, if none is.
 #[inline]
-fn first_lane(high: u128) -> usize {
+fn lanes_before(high: u64) -> u64 {
+    ((high & high.wrapping_neg()) >> 7).wrapping_sub(1)
+}
+
+/// The first lane whose high bit is set: eight, if none is.
+#[inline]
+fn first_lane(high: u64) -> usize {
     high.trailing_zeros() as usize / 8
 }
 
-/// The number that sixteen digits make, the highest in the lowest lane.
-#[inline]
-fn sum(lanes: u128) -> u64 {
-    eight(lanes as u64) * 100_000_000 + eight((lanes >> 64) as u64)
-}
-
-/// Neighbours are added to pairs, pairs to fours, fours to eight.
+/// The number that eight digits make, the highest in the lowest lane. Neighbours are added to pairs, pairs to fours,
+/// fours to eight.
 #[inline]
 fn eight(lanes: u64) -> u64 {
     let pairs = (lanes * 10 + (lanes >> 8)) & 0x00FF_00FF_00FF_00FF;

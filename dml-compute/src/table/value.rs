@@ -142,7 +142,8 @@ fn decimal(text: &str) -> Option<f64> {
 pub(super) fn scaled(digits: u64, below: usize) -> f64 {
     const POWERS: [f64; 16] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-    digits as f64 / POWERS[below & 15]
+    // Signed, as processors convert.
+    digits as i64 as f64 / POWERS[below & 15]
 }
 
 /// Whether it is a word for infinity.
