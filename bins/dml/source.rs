@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{IsTerminal, Read, stdin},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -60,7 +60,7 @@ pub(crate) async fn upload(
         if metadata.is_file() {
             bar.set_length(metadata.len());
         }
-        (Box::new(input), path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+        (Box::new(input), stem(path))
     };
     let uploaded =
         session.client.upload(name.unwrap_or(&stem), content_type(path), pieces(input, bar.clone())).await;
@@ -73,9 +73,22 @@ pub(crate) async fn upload(
     Ok(dataset)
 }
 
+/// The file's name without its endings: `houses` of `houses.csv.gz`.
+fn stem(path: &Path) -> String {
+    unpacked(path).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Without the ending that says how it is compressed. The cluster sees that in the first bytes, and decodes it.
+fn unpacked(path: &Path) -> PathBuf {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz" | "zst" | "zstd") => path.with_extension(""),
+        _ => path.to_owned(),
+    }
+}
+
 /// What the file says it is; the cluster looks at the bytes themselves.
 fn content_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()) {
+    match unpacked(path).extension().and_then(|extension| extension.to_str()) {
         Some("arrow" | "feather" | "ipc") => "application/vnd.apache.arrow.file",
         Some("parquet") => "application/vnd.apache.parquet",
         _ => "text/csv",
@@ -102,4 +115,26 @@ fn pieces(mut input: Box<dyn Read + Send>, bar: ProgressBar) -> impl Stream<Item
         }
     });
     stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_formats_are_those_of_the_file_inside() {
+        for (file, name, format) in [
+            ("a/houses.csv", "houses", "text/csv"),
+            ("a/houses.csv.gz", "houses", "text/csv"),
+            ("houses.2026.csv.zst", "houses.2026", "text/csv"),
+            ("houses.arrow.gz", "houses", "application/vnd.apache.arrow.file"),
+            ("houses", "houses", "text/csv"),
+        ] {
+            assert_eq!(
+                (stem(Path::new(file)).as_str(), content_type(Path::new(file))),
+                (name, format),
+                "{file}"
+            );
+        }
+    }
 }

@@ -54,7 +54,7 @@ async fn tables_that_cannot_be() {
         ("not-finite", b"a,b\n1,2\n1,1e400\n".to_vec(), Some(2)),
         ("not-finite", b"a,b\n1,inf\n1,3\n".to_vec(), Some(1)),
         ("not-utf-8", b"name,b\nJos\xe9,2\n".to_vec(), Some(1)),
-        ("compressed", b"\x1f\x8b\x08\x00\x00\x00\x00\x00".to_vec(), None),
+        ("compressed", b"PK\x03\x04\x14\x00\x00\x00".to_vec(), None),
         ("too-many-columns", wide.into_bytes(), None),
         ("record-too-long", long.into_bytes(), Some(1)),
         ("field-too-long", format!("a,b\n1,{}\n", "x".repeat(2 << 20)).into_bytes(), Some(1)),
@@ -68,6 +68,8 @@ async fn tables_that_cannot_be() {
     let broken = stream::iter([Ok(Bytes::from_static(b"a,b\n1,")), Err(std::io::Error::other("gone"))]);
     let (status, problem) = api.upload(Body::from_stream(broken)).await;
     assert_eq!((status, &problem["code"]), (400, &json!("upload-truncated")));
+    let (status, problem) = api.upload(b"\x1f\x8b\x08\x00\x00\x00\x00\x00".to_vec()).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("bad-compression")));
     let (status, problem) = api.send("POST", "/v1/datasets", "application/pdf", "x").await;
     assert_eq!((status, &problem["code"]), (415, &json!("unknown-format")));
     for name in ["..", "a%2Fb", "%1b%5b31m", "%3Cscript%3E"] {

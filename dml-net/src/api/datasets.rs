@@ -20,12 +20,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json_};
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{CheckedQuery, Paging, ask, check_name, cursor_text, find, negotiate, table_body, unexpected};
+use super::{
+    CheckedQuery, Paging, ask, check_name, cursor_text, find, inflate::Inflated, negotiate, table_body,
+    unexpected,
+};
 use crate::{
     problem::Problem,
     view::{DatasetView, Page},
     worker::Worker,
 };
+
+/// How much of a table is decoded at a time.
+const PIECE: usize = 256 << 10;
 
 /// What an upload is called.
 #[derive(Debug, Deserialize)]
@@ -43,7 +49,7 @@ pub(super) async fn create(
     let _turn = worker.shared.uploads.acquire().await.map_err(internal)?;
     let incoming = table_body::receive(request).await?;
     let stem = incoming.file_name.as_deref().and_then(|name| name.rsplit(['/', '\\']).next());
-    let stem = stem.map(|name| name.rsplit_once('.').map_or(name, |(stem, _)| stem));
+    let stem = stem.map(table_body::stem);
     let name = given.or_else(|| stem.and_then(|stem| check_name(stem).ok()));
     let runtime = Handle::current();
     let importer = worker.clone();
@@ -63,12 +69,16 @@ pub(super) async fn create(
 fn import(
     worker: &Worker,
     runtime: &Handle,
-    mut pieces: mpsc::Receiver<Result<Bytes, Problem>>,
+    pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 ) -> Result<Dataset, Problem> {
     let spool = tempfile::tempfile().map_err(table::TableError::Io)?;
     let mut importer = table::Importer::new(spool, table::Limits::default());
-    while let Some(piece) = pieces.blocking_recv() {
-        importer.push(&piece?)?;
+    let (mut body, mut buffer) = (Inflated::of(pieces)?, vec![0; PIECE]);
+    loop {
+        match body.read(&mut buffer)? {
+            0 => break,
+            count => importer.push(&buffer[..count])?,
+        }
     }
     let mut typed = importer.finish()?;
     let mut chunks = Vec::new();

@@ -2,6 +2,7 @@
 
 mod datasets;
 mod evidence;
+mod inflate;
 mod models;
 mod nodes;
 mod predictions;

@@ -21,7 +21,9 @@ use serde::Deserialize;
 use super::{
     CheckedQuery, MAX_BODY, Paging, ask, cursor_text,
     evidence::{Family, Report},
-    find, negotiate,
+    find,
+    inflate::{self, Inflated},
+    negotiate,
     table_body::media_type,
     unexpected,
 };
@@ -249,8 +251,10 @@ pub(super) async fn predict(
     let offers = ["application/json", "text/csv"];
     let answer =
         negotiate(&headers, if json { &offers } else { &["text/csv", "application/json"] })?.to_string();
+    inflate::check(&headers)?;
     let body = limited(request).await?;
     let predict = move || -> Result<HttpResponse, Problem> {
+        let body = Inflated::whole(body, MAX_BODY)?;
         let rows = if json {
             let rows: RowsToPredict = serde_json::from_slice(&body).map_err(|error| {
                 Problem::bad_request(

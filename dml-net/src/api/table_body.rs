@@ -31,18 +31,16 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// The name of a file without what tells its format: `houses` of `houses.csv.gz`.
+pub(super) fn stem(name: &str) -> &str {
+    let packed = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
+    let name = packed.unwrap_or(name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
 /// Starts to receive a table.
 pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
-    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(
-            status,
-            "compressed",
-            "compressed tables are not taken: send it uncompressed",
-        ));
-    }
+    super::inflate::check(request.headers())?;
     let (sender, pieces) = mpsc::channel(PIECES);
     match media_type(request.headers()).as_str() {
         "text/csv"
@@ -50,6 +48,8 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         | "text/tab-separated-values"
         | "application/octet-stream"
         | "application/csv"
+        | "application/gzip"
+        | "application/zstd"
         | "application/x-www-form-urlencoded" => {
             tokio::spawn(forward_body(request.into_body(), sender));
             Ok(Incoming { pieces, file_name: None })
