@@ -239,6 +239,10 @@ pub trait Learner: Send + Sync + 'static {
     /// Scores for encoded rows.
     fn predict(&self, model: &Self::Model, x: &Array2<f64>) -> Scores;
 
+    /// What the model would say of encoded rows had it been stopped earlier: calls `each` with a number of steps and the
+    /// scores after so many, in rising order and the last included. Nothing if the model is not built up in steps.
+    fn staged(&self, _model: &Self::Model, _x: &Array2<f64>, _each: &mut dyn FnMut(u32, Scores)) {}
+
     /// How much each encoded feature contributes, not negative, in any unit; none if the kind cannot tell.
     fn importance(&self, _: &Self::Model) -> Option<Vec<f64>> {
         None

@@ -43,6 +43,9 @@ pub trait AnyModel {
     /// Scores for encoded rows.
     fn predict(&self, x: &Array2<f64>) -> Scores;
 
+    /// Its scores had it been stopped earlier: see [`Learner::staged`].
+    fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores));
+
     /// How much each encoded feature contributes; none if the kind cannot tell.
     fn importance(&self) -> Option<Vec<f64>>;
 
@@ -270,6 +273,10 @@ struct Loaded<'a, L: Learner> {
 impl<L: Learner> AnyModel for Loaded<'_, L> {
     fn predict(&self, x: &Array2<f64>) -> Scores {
         self.learner.predict(&self.model, x)
+    }
+
+    fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        self.learner.staged(&self.model, x, each);
     }
 
     fn importance(&self) -> Option<Vec<f64>> {

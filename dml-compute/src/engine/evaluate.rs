@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use arrow_array::RecordBatch;
-use dml_core::{ColumnType, Dataset, Digest, Split, Summary, Task, job::Problem};
+use dml_core::{ColumnType, Dataset, Digest, Split, Summary, Task, job::Problem, rng};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ use super::{
 use crate::{
     error::WorkError,
     learner::Scores,
-    metrics::{Curves, Metrics, Permutation, PermutedTally, Report, Sample, Tally},
-    model::Model,
+    metrics::{Curves, LearningTally, Metrics, Permutation, PermutedTally, Report, Sample, Tally},
+    model::{Model, Predictor},
     prepare::{Values, order_classes},
     registry::Registry,
 };
@@ -67,7 +67,11 @@ struct Seen {
     permuted: PermutedTally,
     /// Of a regression.
     sample: Sample,
+    learning: LearningTally,
 }
+
+/// About how many rows learning curves are drawn from: enough for a smooth line, few enough to cost little.
+const LEARNING_ROWS: f64 = 50_000.0;
 
 impl<'a> Judge<'a> {
     pub(super) fn new(
@@ -93,8 +97,12 @@ impl<'a> Judge<'a> {
     }
 
     fn nothing_seen(&self) -> Vec<Seen> {
-        let tally = || Tally::new(self.problem.task, self.classes.len());
-        let seen = |_| Seen { tally: tally(), permuted: PermutedTally::default(), sample: Sample::default() };
+        let seen = |_| Seen {
+            tally: Tally::new(self.problem.task, self.classes.len()),
+            permuted: PermutedTally::default(),
+            sample: Sample::default(),
+            learning: LearningTally::default(),
+        };
         self.models.iter().map(seen).collect()
     }
 
@@ -108,14 +116,15 @@ impl<'a> Judge<'a> {
         for chunk in chunks {
             let batch = read_chunk(self.dataset, chunk, self.inputs)?;
             let first = self.dataset.first_row(chunk);
-            let truth = self.truth(&batch)?;
+            let truth_of_all = self.truth(&batch)?;
             for ((predictor, model, split), seen) in predictors.iter().zip(&mut all_seen) {
-                let is_test = |row: &usize| !truth[*row].is_nan() && split.is_test(first + *row as u64);
-                let rows: Vec<usize> = (0..truth.len()).filter(is_test).collect();
+                let is_test =
+                    |row: &usize| !truth_of_all[*row].is_nan() && split.is_test(first + *row as u64);
+                let rows: Vec<usize> = (0..truth_of_all.len()).filter(is_test).collect();
                 let x = model.pipeline.encode_rows(&batch, &rows)?;
                 let all = |scores| self.among_all(scores, &model.classes);
                 let scores = all(predictor.scores_of(&x)?);
-                let truth: Array1<f64> = rows.iter().map(|row| truth[*row]).collect();
+                let truth: Array1<f64> = rows.iter().map(|row| truth_of_all[*row]).collect();
                 seen.tally.record(&scores, truth.view());
                 if let Scores::Values(values) = &scores {
                     for ((row, value), truth) in rows.iter().zip(values).zip(&truth) {
@@ -127,9 +136,36 @@ impl<'a> Judge<'a> {
                     let judged = Judged { rows, x: &x, truth: &truth, scores: &scores };
                     permuter.record((model, predictor), chunk, judged, all, &mut seen.permuted)?;
                 }
+                self.learn((model, predictor, split), (&batch, first), &truth_of_all, &mut seen.learning)?;
             }
         }
         postcard::to_allocvec(&all_seen).map_err(|error| corrupt(&error.to_string()))
+    }
+
+    /// The losses of a model along its way, on some test and training rows of a chunk.
+    fn learn(
+        &self,
+        (model, predictor, split): (&Model, &Predictor, &Split),
+        (batch, first): (&RecordBatch, u64),
+        truth: &[f64],
+        learning: &mut LearningTally,
+    ) -> Result<(), WorkError> {
+        let share = LEARNING_ROWS / self.dataset.rows as f64;
+        let seed = seed(self.problem, "learning");
+        for is_test in [true, false] {
+            let number = |row: usize| first + row as u64;
+            let is_chosen = |row: &usize| {
+                let known = !truth[*row].is_nan() && split.is_test(number(*row)) == is_test;
+                known && (share >= 1.0 || rng::unit(seed, number(*row)) < share)
+            };
+            let rows: Vec<usize> = (0..truth.len()).filter(is_chosen).collect();
+            let x = model.pipeline.encode_rows(batch, &rows)?;
+            let truth: Array1<f64> = rows.iter().map(|row| truth[*row]).collect();
+            predictor.staged(&x, &mut |steps, scores| {
+                learning.record(steps, is_test, &self.among_all(scores, &model.classes), truth.view());
+            });
+        }
+        Ok(())
     }
 
     /// The report on all test rows.
@@ -145,6 +181,7 @@ impl<'a> Judge<'a> {
                 sum.tally.add(part.tally);
                 sum.permuted.add(part.permuted);
                 sum.sample.add(part.sample);
+                sum.learning.add(part.learning);
             }
         }
         let metrics: Vec<Metrics> = sums.iter().map(|seen| seen.tally.metrics()).collect();
@@ -154,8 +191,13 @@ impl<'a> Judge<'a> {
             all.tally.add(fold.tally);
             all.permuted.add(fold.permuted);
             all.sample.add(fold.sample);
+            all.learning.add(fold.learning);
         }
-        let curves = Curves { roc: all.tally.curves(&self.classes), predicted: all.sample.points() };
+        let curves = Curves {
+            roc: all.tally.curves(&self.classes),
+            predicted: all.sample.points(),
+            learning: all.learning.curve(self.problem.task),
+        };
         let evaluation = Evaluation {
             report: Metrics::summarise(&metrics, &self.classes),
             importance: self.importance()?,

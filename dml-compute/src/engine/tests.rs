@@ -378,7 +378,24 @@ fn evaluations_tell_what_matters_and_what_is_to_be_drawn() {
     assert!(permutation.worse["lotsize"] > 1000.0, "{permutation:?}");
     let [low, high] = evaluation.report.interval["r2"];
     assert!(low < evaluation.report.get("r2").unwrap() && high - low < 0.4);
-    assert_eq!(evaluation.curves.unwrap().predicted.len(), 500);
+    let curves = evaluation.curves.unwrap();
+    assert_eq!((curves.predicted.len(), curves.learning), (500, None));
+}
+
+#[test]
+fn what_is_built_up_in_steps_has_a_learning_curve() {
+    let mut trial = Trial::new(HOUSES, Task::Regression, "price");
+    for kind in ["gradient_boosting", "random_forest", "extra_trees"] {
+        let evaluation = trial.folds(kind, 3);
+        let curve = evaluation.curves.unwrap().learning.unwrap();
+        let steps = curve.points.iter().map(|point| point.steps).collect::<Vec<_>>();
+        assert_eq!(steps, (1..20).chain((20..=100).step_by(5)).collect::<Vec<_>>());
+        let (first, last) = (curve.points[0], *curve.points.last().unwrap());
+        assert!(last.train < last.test && last.test < first.test, "{kind}: {first:?} {last:?}");
+        // The fold's RMSE are averaged, the curve's squares: nearly the same.
+        let rmse = evaluation.report.get("rmse").unwrap();
+        assert!((last.test / rmse - 1.0).abs() < 0.02, "{kind}: {last:?} {rmse}");
+    }
 }
 
 /// What a unit looks at beside the metrics does not depend on how the chunks are shared out.

@@ -65,6 +65,10 @@ impl Learner for ExtraTrees {
         model.scores(x)
     }
 
+    fn staged(&self, model: &Ensemble, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        model.staged(x, each);
+    }
+
     fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
         Some(model.importance())
     }

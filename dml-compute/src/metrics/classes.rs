@@ -30,6 +30,11 @@ pub struct ClassTally {
     roc: Vec<Roc>,
 }
 
+/// The log-loss of a row whose true class was given this probability: it stays finite.
+pub(super) fn log_loss(p: f64) -> f64 {
+    -libm::log(if p.is_nan() { LEAST } else { p.clamp(LEAST, 1.0) })
+}
+
 impl ClassTally {
     /// Nothing seen yet.
     pub fn new(classes: usize) -> Self {
@@ -62,9 +67,7 @@ impl ClassTally {
             .or_default()
             .entry(most_likely(probabilities) as u32)
             .or_default() += 1;
-        let p = probabilities[class];
-        let p = if p.is_nan() { LEAST } else { p.clamp(LEAST, 1.0) };
-        let loss = -libm::log(p);
+        let loss = log_loss(probabilities[class]);
         self.loss += (loss * LOSS_UNIT + 0.5) as u128;
         self.loss_squared += (loss * loss * LOSS_UNIT + 0.5) as u128;
         let first = if self.roc.len() == 1 { 1 } else { 0 };

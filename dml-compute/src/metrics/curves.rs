@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Of a classification its ROC curves, of a regression some predictions.
+use super::LearningCurve;
+
+/// Of a classification its ROC curves, of a regression some predictions; of a model that is built up in steps its learning
+/// curve.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
     /// For two classes the curve of the second; else that of each class against all others. None with more classes than
@@ -12,6 +15,9 @@ pub struct Curves {
     /// True and predicted values of some test rows, drawn by their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predicted: Vec<[f64; 2]>,
+    /// The loss after some steps, for kinds that are built up in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<LearningCurve>,
 }
 
 /// The receiver operating characteristic of a class, over the scores of all folds together.

@@ -9,6 +9,7 @@ mod auc;
 mod classes;
 mod curves;
 mod interval;
+mod learning;
 mod numbers;
 mod permuted;
 mod report;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use classes::ClassTally;
 pub use curves::{Curves, RocCurve};
+pub use learning::{LearningCurve, LearningPoint};
+pub(crate) use learning::{LearningTally, is_looked_at};
 pub use numbers::NumberTally;
 pub(crate) use permuted::loss;
 pub use permuted::{Permutation, PermutedTally};

@@ -224,6 +224,11 @@ impl Predictor<'_> {
         if fits { Ok(scores) } else { Err(WorkError::Corrupt { what: "a model", why: why() }) }
     }
 
+    /// What the model would say of encoded rows had it been stopped earlier, for each number of steps looked at.
+    pub(crate) fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        self.loaded.staged(x, each);
+    }
+
     /// The share of each feature in the model's predictions, summing to 1; none if the kind cannot tell. A feature that
     /// contributes nothing has 0.
     pub fn importance(&self) -> Option<BTreeMap<String, f64>> {

@@ -1,5 +1,5 @@
 //! Pictures of how good a model is, as SVG: of a classification its ROC curves and confusion matrix, of a regression what
-//! it predicts against what is true, and the errors. The same evaluation gives the same bytes.
+//! it predicts against what is true, and the errors; the learning curve of what is built up in steps. The same evaluation gives the same bytes.
 //!
 //! A picture is one file without fonts, scripts or links. Its colours follow the reader's choice of light or dark.
 //! Up to [`CURVES`] curves are drawn, those of the classes that are told apart worst, and cells have labels and numbers
@@ -7,6 +7,7 @@
 
 mod axes;
 mod confusion;
+mod learning;
 mod roc;
 mod scatter;
 mod svg;
@@ -32,10 +33,12 @@ struct Frame {
 
 const LEFT: Frame = Frame { x: 78.0, y: 74.0, width: 340.0, height: 320.0 };
 const RIGHT: Frame = Frame { x: 528.0, y: 74.0, width: 340.0, height: 320.0 };
+const BELOW: Frame = Frame { x: 78.0, y: 484.0, width: 790.0, height: 240.0 };
 
 /// The picture of what was measured; none if there is nothing to draw.
 pub fn draw(title: &str, report: &Report, curves: &Curves) -> Option<String> {
-    let mut svg = Svg::new(908.0, 460.0, title);
+    let height = if curves.learning.is_some() { 790.0 } else { 460.0 };
+    let mut svg = Svg::new(908.0, height, title);
     svg.text(LEFT.x, 30.0, Anchor::Start, "title", title);
     if !curves.predicted.is_empty() {
         scatter::predicted(&mut svg, LEFT, &curves.predicted);
@@ -47,6 +50,9 @@ pub fn draw(title: &str, report: &Report, curves: &Curves) -> Option<String> {
         }
     } else {
         return None;
+    }
+    if let Some(curve) = &curves.learning {
+        learning::draw(&mut svg, BELOW, curve);
     }
     Some(svg.finish())
 }

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2};
 use super::*;
 use crate::{
     learner::Scores,
-    metrics::{Confusion, Metrics, RocCurve, Sample, Tally},
+    metrics::{Confusion, LearningCurve, LearningPoint, Metrics, RocCurve, Sample, Tally},
 };
 
 /// Three classes, told apart fairly well.
@@ -21,8 +21,17 @@ fn classified() -> (Report, Curves) {
     p.rows_mut().into_iter().for_each(|mut row| row /= row.sum());
     let mut tally = Tally::new(Task::Classification, 3);
     tally.record(&Scores::Probabilities(p), truth.view());
-    let curves = Curves { roc: tally.curves(&labels), predicted: Vec::new() };
+    let curves = Curves { roc: tally.curves(&labels), ..Curves::default() };
     (Metrics::summarise(&[tally.metrics()], &labels), curves)
+}
+
+/// Fifty iterations, the last of them too many.
+fn learned() -> LearningCurve {
+    let point = |step: u32| {
+        let t = f64::from(step);
+        LearningPoint { steps: step, train: 40_000.0 / t + 9_000.0, test: 40_000.0 / t + 12_000.0 + 60.0 * t }
+    };
+    LearningCurve { metric: "rmse".into(), points: (1..=50).map(point).collect() }
 }
 
 /// Prices with errors that grow.
@@ -32,7 +41,10 @@ fn regressed() -> (Report, Curves) {
         let truth = 30_000.0 + 150_000.0 * rng::unit(1, row);
         sample.record(3, row, truth, truth * (0.8 + 0.4 * rng::unit(2, row)));
     }
-    (Report { rows: 400, ..Report::default() }, Curves { roc: Vec::new(), predicted: sample.points() })
+    (
+        Report { rows: 400, ..Report::default() },
+        Curves { predicted: sample.points(), learning: Some(learned()), ..Curves::default() },
+    )
 }
 
 /// Elements that are closed, and texts without loose marks.
@@ -58,7 +70,7 @@ fn pictures_are_golden() {
 
 const GOLDEN: [&str; 2] = [
     "48cc037b7f5cc84799f1be513b9908efa6ef71be958e326d0f90b5c8fc306bc8",
-    "7db677322a9140e7203bf9bf7e29e739cb412c4d01dc1624729a90d6290216ce",
+    "5429c35958ea78848f8698388cf8f6d3185ebb9373aa041079d524b44e4e6f18",
 ];
 
 #[test]
@@ -71,6 +83,8 @@ fn what_is_drawn_stays_in_the_frame_and_names_are_text() {
     let (report, curves) = regressed();
     let svg = draw("prices", &report, &curves).unwrap();
     assert_eq!(svg.matches("<circle").count(), 800);
+    assert_eq!(svg.matches("<polyline").count(), 2);
+    assert!(svg.contains("rows not seen: 15800<") && svg.contains("rows learned from: 9800<"));
     let number = |dot: &str, name: &str| -> f64 {
         dot.split(name).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap()
     };
@@ -87,7 +101,9 @@ fn what_is_drawn_stays_in_the_frame_and_names_are_text() {
 fn strange_evaluations_are_drawn_or_are_none() {
     assert_eq!(draw("nothing", &Report::default(), &Curves::default()), None);
     for points in [vec![[5.0, 5.0]], vec![[0.0, 0.0], [1e300, -1e300]], vec![[1e9, 1e9 + 1.0]]] {
-        check(&draw("points", &Report::default(), &Curves { roc: Vec::new(), predicted: points }).unwrap());
+        check(
+            &draw("points", &Report::default(), &Curves { predicted: points, ..Curves::default() }).unwrap(),
+        );
     }
     let many = |classes: usize| {
         let labels: Vec<String> = (0..classes).map(|c| format!("class {c}")).collect();
@@ -103,7 +119,7 @@ fn strange_evaluations_are_drawn_or_are_none() {
             values: BTreeMap::new(),
             ..Report::default()
         };
-        draw("many", &report, &Curves { roc, predicted: Vec::new() }).unwrap()
+        draw("many", &report, &Curves { roc, ..Curves::default() }).unwrap()
     };
     check(&many(12));
     check(&many(32));

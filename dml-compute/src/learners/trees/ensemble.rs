@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{tree::Tree, walk::Walk};
-use crate::{error::WorkError, learner::Scores};
+use crate::{error::WorkError, learner::Scores, metrics::is_looked_at};
 
 /// How the sums of an [`Ensemble`] become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,30 +133,61 @@ impl Ensemble {
 
     /// The base and all trees, added up in order: a row a row, a column an output.
     pub fn sums(&self, x: &Array2<f64>) -> Array2<f64> {
+        let mut sums = self.no_sums(x.nrows());
+        let walk = self.walk.0.get_or_init(|| Walk::new(&self.trees, self.base.len()));
+        self.add(walk, x, &mut sums);
+        sums
+    }
+
+    /// The base for each row.
+    fn no_sums(&self, rows: usize) -> Array2<f64> {
+        Array2::from_shape_fn((rows, self.base.len()), |(_, output)| self.base[output])
+    }
+
+    /// Adds what some trees say of encoded rows.
+    fn add(&self, walk: &Walk, x: &Array2<f64>, sums: &mut Array2<f64>) {
         if x.ncols() < self.width() {
             // A feature that the rows lack is blank.
             let value = |(row, column): (usize, usize)| x.get((row, column)).copied().unwrap_or(f64::NAN);
-            return self.sums(&Array2::from_shape_fn((x.nrows(), self.width()), value));
+            return self.add(walk, &Array2::from_shape_fn((x.nrows(), self.width()), value), sums);
         }
         let (rows, width) = x.dim();
         let outputs = self.base.len();
         let x = x.as_standard_layout();
         let values = x.as_slice().expect("the layout was made standard");
-        let mut sums = self.base.repeat(rows);
-        let walk = self.walk.0.get_or_init(|| Walk::new(&self.trees, outputs));
+        let sums = sums.as_slice_mut().expect("sums are standard");
         if rows <= ROWS {
-            walk.add(values, width, &mut sums);
+            walk.add(values, width, sums);
         } else {
             let blocks = sums.par_chunks_mut(ROWS * outputs).enumerate();
             blocks.for_each(|(block, sums)| walk.add(&values[block * ROWS * width..], width, sums));
         }
-        Array2::from_shape_vec((rows, outputs), sums).expect("a base was put down for each row")
     }
 
     /// What the model says of encoded rows.
     pub fn scores(&self, x: &Array2<f64>) -> Scores {
-        let trees = self.trees.len().max(1) as f64;
-        let mut sums = self.sums(x);
+        self.scores_of(self.sums(x), self.trees.len())
+    }
+
+    /// What the model would say had it ended after some of its steps: an iteration, or a tree that knows the whole
+    /// answer.
+    pub(crate) fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        let Some(tree) = self.trees.first() else { return };
+        let a_step = (self.base.len() / tree.outputs()).max(1);
+        let steps = self.trees.len() / a_step;
+        let mut sums = self.no_sums(x.nrows());
+        let mut done = 0;
+        for step in (1..=steps).filter(|&step| is_looked_at(step) || step == steps) {
+            let trees = &self.trees[done * a_step..step * a_step];
+            self.add(&Walk::new(trees, self.base.len()), x, &mut sums);
+            done = step;
+            each(step as u32, self.scores_of(sums.clone(), step * a_step));
+        }
+    }
+
+    /// The scores that follow from the sums of so many trees.
+    fn scores_of(&self, mut sums: Array2<f64>, trees: usize) -> Scores {
+        let trees = trees.max(1) as f64;
         match self.link {
             Link::Identity => Scores::Values(sums.column(0).to_owned()),
             Link::Mean => Scores::Values(sums.column(0).mapv(|sum| sum / trees)),
@@ -166,7 +197,7 @@ impl Ensemble {
                     let p = logistic(sums[(row, 0)]);
                     if class == 0 { 1.0 - p } else { p }
                 };
-                Scores::Probabilities(Array2::from_shape_fn((x.nrows(), 2), one))
+                Scores::Probabilities(Array2::from_shape_fn((sums.nrows(), 2), one))
             }
             Link::Softmax => {
                 sums.as_slice_mut()
@@ -224,6 +255,27 @@ mod tests {
         assert_eq!(ensemble.sums(&x), ndarray::array![[8.0, 19.0], [12.0, 19.0], [12.0, 21.0]]);
         assert_eq!(ensemble.importance(), [4.0, 2.0]);
         assert_eq!(ensemble.sums(&Array2::zeros((0, 2))).dim(), (0, 2));
+    }
+
+    #[test]
+    fn stages_are_the_models_that_ended_there() {
+        let x = ndarray::array![[0.0, 0.0], [1.0, 0.0], [f64::NAN, 1.0]];
+        for (link, base) in
+            [(Link::Softmax, vec![0.5, 0.2]), (Link::Mean, vec![0.0]), (Link::Logistic, vec![0.3])]
+        {
+            let outputs = base.len();
+            let of = |steps: usize| {
+                let trees = (0..steps * outputs).map(|tree| stump(tree % 2)).collect();
+                Ensemble::new(link, 2, base.clone()).with(trees).unwrap()
+            };
+            let mut stages = Vec::new();
+            of(23).staged(&x, &mut |steps, scores| stages.push((steps, scores)));
+            assert_eq!(
+                stages.iter().map(|(steps, _)| *steps).collect::<Vec<_>>(),
+                (1..20).chain([20, 23]).collect::<Vec<_>>()
+            );
+            stages.iter().for_each(|(steps, scores)| assert_eq!(*scores, of(*steps as usize).scores(&x)));
+        }
     }
 
     #[test]
