@@ -296,7 +296,8 @@ pub(crate) enum ModelCommand {
     Show {
         /// Its name or id, or that of a training: its best model
         model: String,
-        /// Draw how good it is as SVG: ROC curves and confusion matrix, or predictions and residuals; - for stdout
+        /// Draw how good it is as SVG: ROC curves and confusion matrix, or predictions and residuals, and learning curves;
+        /// - for stdout
         #[arg(long, value_name = "FILE.svg")]
         plot: Option<PathBuf>,
     },
