@@ -9,10 +9,10 @@ use std::{
 use dml::{
     Client, Db, Digest, Peer, Registry, Worker,
     compute::{Engine, Inputs, WorkError},
-    core::{Body, Dataset, Job, TrainingSpec, job::Plan, node::Settings, training},
+    core::{Body, Dataset, Job, Params, Task, TrainingSpec, job::Plan, node::Settings, training},
     net::{db, link::Link, worker::Options},
     store::{MemoryStore, Store},
-    view::{NewTraining, TrainingView},
+    view::{NewModel, NewTraining, TrainingView},
 };
 use futures_util::stream;
 use tokio::task::JoinHandle;
@@ -72,6 +72,14 @@ pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::
 
 pub(crate) fn training(dataset: &str, target: &str) -> NewTraining {
     NewTraining::new(dataset, target)
+}
+
+/// The same with every kind that does this task and is deterministic.
+pub(crate) fn training_of_all_kinds(dataset: &str, target: &str, task: Task) -> NewTraining {
+    let kinds = Registry::default().kinds().into_iter();
+    let kinds = kinds.filter(|kind| kind.deterministic && kind.tasks.contains(&task));
+    let models = kinds.map(|kind| NewModel { kind: kind.name.into(), params: Params::default() }).collect();
+    NewTraining { models, ..training(dataset, target) }
 }
 
 /// What must not depend on the cluster: each model's digest and metrics.

@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
-use crate::common::{cluster, essence, for_loop, houses, penguins, stored_spec, training, upload};
-use dml::{core::training::State, view::NewValidation};
+use crate::common::{
+    cluster, essence, for_loop, houses, penguins, stored_spec, training, training_of_all_kinds, upload,
+};
+use dml::{
+    core::{Task, training::State},
+    view::NewValidation,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_workers_slots_and_threads_trains_the_same_bytes() {
-    for (name, table, target, validation) in [
-        ("penguins", penguins(), "species", None),
-        ("houses", houses(), "price", Some(NewValidation::Folds(3))),
+    for (name, table, target, task, validation) in [
+        ("penguins", penguins(), "species", Task::Classification, None),
+        ("houses", houses(), "price", Task::Regression, Some(NewValidation::Folds(3))),
     ] {
         let mut seen = Vec::new();
-        for (workers, slots) in [(1, 1), (1, 4), (2, 2), (5, 1)] {
+        for (workers, slots) in [(1, 1), (1, 4), (2, 2), (7, 1)] {
             let parts = cluster(workers, slots);
             upload(&parts.client, name, table.clone()).await;
-            let new = dml::view::NewTraining { validation, ..training(name, target) };
+            let new = dml::view::NewTraining { validation, ..training_of_all_kinds(name, target, task) };
             let view = parts.client.train(&new).await.unwrap();
             let view = parts.client.watch(&view.id.to_string(), |_| ()).await.unwrap();
             assert_eq!(view.state, State::Succeeded, "{view:#?}");
