@@ -43,6 +43,19 @@ pub fn decode_shared(bytes: Arc<[u8]>) -> Result<RecordBatch, WorkError> {
     }
 }
 
+/// What ends a stream of several chunks.
+pub const STREAM_END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+
+/// What a chunk that [`encode`] wrote is in a stream of several with the same columns: the columns are named by the first
+/// alone, and after the last [`STREAM_END`] follows.
+pub fn stream_part(chunk: &[u8], first: bool) -> Result<&[u8], WorkError> {
+    check(chunk).map_err(corrupt)?;
+    let mut rest = chunk;
+    next_message(&mut rest).map_err(corrupt)?;
+    let part = if first { chunk } else { rest };
+    part.strip_suffix(&STREAM_END).ok_or_else(|| corrupt("it does not end"))
+}
+
 fn corrupt(why: impl Into<String>) -> WorkError {
     WorkError::Corrupt { what: "a chunk of a table", why: why.into() }
 }
@@ -55,11 +68,7 @@ fn check(bytes: &[u8]) -> Result<(), String> {
     let kinds = check_schema(schema)?;
     let (batch, body) = next_message(&mut rest)?;
     check_batch(batch, body.len(), &kinds)?;
-    if rest == [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0] {
-        Ok(())
-    } else {
-        Err("it does not end after one batch".into())
-    }
+    if rest == STREAM_END { Ok(()) } else { Err("it does not end after one batch".into()) }
 }
 
 /// Takes a message and its body from the front.
@@ -186,6 +195,19 @@ mod tests {
     fn table() -> RecordBatch {
         let text = "i,f,b,t,d,m\n1,0.5,true,a,2026-01-31,2026-01-31T10:00\n,,,,,\n-7,1e9,false,été,1970-01-01,1970-01-01 00:00\n";
         read_rows(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn chunks_make_a_stream() {
+        let (table, limits) = (table(), Limits::default());
+        let chunks = [encode(&table.slice(0, 1)), encode(&table.slice(1, 2))];
+        let parts =
+            [stream_part(&chunks[0], true).unwrap(), stream_part(&chunks[1], false).unwrap(), &STREAM_END];
+        let stream = parts.concat();
+        let reader = arrow_ipc::reader::StreamReader::try_new(stream.as_slice(), None).unwrap();
+        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(crate::table::read_arrow(&stream, &limits).unwrap(), table);
+        assert!(stream_part(&chunks[0][..100], false).is_err());
     }
 
     #[test]

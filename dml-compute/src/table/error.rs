@@ -210,13 +210,19 @@ pub enum TableError {
     },
     /// An Arrow column of a type that tables do not hold.
     #[error(
-        "{place} is of Arrow type {found}, which tables do not hold: convert it to int64, float64 or utf8"
+        "{place} is of Arrow type {found}, which tables do not hold: convert it to int64, float64 or utf8, or leave it out"
     )]
     UnknownType {
         /// Where: the column.
         place: Place,
         /// Its type.
         found: String,
+    },
+    /// An Arrow file is damaged, or written in a way that is not read.
+    #[error("the Arrow file cannot be read: {why}")]
+    BadArrow {
+        /// What is wrong with it, and where.
+        why: String,
     },
     /// The temporary file could not be written or read.
     #[error("the table could not be kept in a temporary file: {0}: is there room on the disk?")]
@@ -247,6 +253,7 @@ impl TableError {
             Self::UnknownColumn { .. } => "unknown-column",
             Self::EmptyRow { .. } => "empty-row",
             Self::UnknownType { .. } => "unknown-type",
+            Self::BadArrow { .. } => "bad-arrow",
             Self::Io(_) => "io",
         }
     }
@@ -290,6 +297,7 @@ impl TableError {
             | Self::Compressed { .. }
             | Self::CarriageReturn
             | Self::MissingColumns { .. }
+            | Self::BadArrow { .. }
             | Self::Io(_) => None,
         }
     }

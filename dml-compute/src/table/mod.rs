@@ -1,4 +1,4 @@
-//! Tables: CSV as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in and out as
+//! Tables: CSV or Arrow IPC as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in and out as
 //! CSV and JSON; and the columns of one table in the types of another.
 //!
 //! ```
@@ -35,8 +35,14 @@
 //! mark is skipped, and so are blank lines, in tables of one column too (write `NA` for a blank there). A value in double
 //! quotes may hold delimiters, line ends, and quotes written twice. [`Limits`] says what is too long.
 //!
+//! # Arrow
+//! [`ArrowTable`] keeps the types that a file names: integers of all sizes are integers, floats of 32 and 64 bits floats,
+//! dictionaries of text are text, timestamps of any unit date-times in UTC (cut to milliseconds), `date64` dates. NaN and
+//! empty texts are blank, and infinite numbers are errors, as in CSV. All else is refused by name.
+//!
 //! Leaves out decimal commas, comments, and what the columns mean.
 
+mod arrow;
 mod block;
 mod codec;
 mod column;
@@ -55,7 +61,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{decode, decode_shared, encode};
+pub use arrow::{ArrowTable, is_arrow, read_arrow};
+pub use codec::{STREAM_END, decode, decode_shared, encode, stream_part};
 pub(crate) use column::{Cell, View};
 pub use column::{column_type, data_type};
 pub use convert::cast;

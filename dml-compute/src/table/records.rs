@@ -441,7 +441,7 @@ pub(super) fn is_blank_line(line: &[u8], delimiter: Option<u8>) -> bool {
 }
 
 /// Names are there, and differ.
-fn check_names(names: &[String]) -> Result<(), TableError> {
+pub(super) fn check_names(names: &[String]) -> Result<(), TableError> {
     if let Some(blank) = names.iter().position(String::is_empty) {
         return Err(TableError::BlankName { position: blank + 1 });
     }

@@ -222,8 +222,13 @@ pub(super) fn date_time(text: &str) -> Option<i64> {
     }
     let time_ms = ((hour * 60 + minute - offset) * 60 + second) * 1000 + fraction;
     let ms = midnight(days) + time_ms;
+    is_instant(ms).then_some(ms)
+}
+
+/// Whether it is in the years 0 to 9999.
+pub(super) fn is_instant(ms: i64) -> bool {
     let (first, last) = (days_from_civil(0, 1, 1) * DAY_MS, days_from_civil(10_000, 1, 1) * DAY_MS);
-    (first..last).contains(&ms).then_some(ms)
+    (first..last).contains(&ms)
 }
 
 /// The instant at which a day begins.

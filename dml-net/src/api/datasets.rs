@@ -1,7 +1,8 @@
 //! `/v1/datasets`.
 
-use std::sync::Arc;
+use std::io::Read;
 
+use arrow_array::RecordBatch;
 use axum::{
     Json,
     body::{Body as HttpBody, Bytes},
@@ -11,17 +12,19 @@ use axum::{
 };
 use dml_compute::table;
 use dml_core::{
-    Body, Chunk, Dataset, Digest,
+    Body, Chunk, Column, Dataset, Digest,
     node::{Entry, Request, Response},
     record::Kind,
 };
-use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json_};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    CheckedQuery, Paging, ask, check_name, cursor_text, find, inflate::Inflated, negotiate, table_body,
+    CheckedQuery, Paging, ask, check_name, cursor_text, find,
+    inflate::Inflated,
+    negotiate,
+    table_body::{self, ARROW, Form},
     unexpected,
 };
 use crate::{
@@ -71,25 +74,47 @@ fn import(
     runtime: &Handle,
     pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 ) -> Result<Dataset, Problem> {
-    let spool = tempfile::tempfile().map_err(table::TableError::Io)?;
-    let mut importer = table::Importer::new(spool, table::Limits::default());
-    let (mut body, mut buffer) = (Inflated::of(pieces)?, vec![0; PIECE]);
-    loop {
-        match body.read(&mut buffer)? {
+    let mut body = Inflated::of(pieces)?;
+    let (mut buffer, mut count) = (vec![0; PIECE], 0);
+    while count < 8 {
+        match body.next(&mut buffer[count..])? {
             0 => break,
-            count => importer.push(&buffer[..count])?,
+            more => count += more,
         }
     }
-    let mut typed = importer.finish()?;
     let mut chunks = Vec::new();
-    while let Some(batch) = typed.next().transpose()? {
+    let mut put = |batch: RecordBatch| -> Result<(), Problem> {
         let bytes = table::encode(&batch);
         let (rows, size) = (batch.num_rows() as u64, bytes.len() as u64);
         let digest = runtime.block_on(worker.shared.link.put_blob(bytes))?;
         chunks.push(Chunk { digest, rows, bytes: size });
-    }
+        Ok(())
+    };
+    let columns = if table::is_arrow(&buffer[..count]) {
+        let columns = import_arrow((&buffer[..count]).chain(&mut body), &mut put);
+        columns.map_err(|problem| body.failed().unwrap_or(problem))?
+    } else {
+        let spool = tempfile::tempfile().map_err(table::TableError::Io)?;
+        let mut importer = table::Importer::new(spool, table::Limits::default());
+        while count > 0 {
+            importer.push(&buffer[..count])?;
+            count = body.next(&mut buffer)?;
+        }
+        let mut typed = importer.finish()?;
+        typed.by_ref().try_for_each(|batch| put(batch?))?;
+        typed.columns()
+    };
     let rows = chunks.iter().map(|chunk| chunk.rows).sum();
-    Ok(Dataset { rows, columns: typed.columns(), chunks })
+    Ok(Dataset { rows, columns, chunks })
+}
+
+fn import_arrow(
+    body: impl Read,
+    put: &mut impl FnMut(RecordBatch) -> Result<(), Problem>,
+) -> Result<Vec<Column>, Problem> {
+    let mut table = table::ArrowTable::new(body, table::Limits::default())?;
+    table.by_ref().try_for_each(|batch| put(batch?))?;
+    Ok(table.columns())
 }
 
 pub(super) async fn list(
@@ -172,34 +197,20 @@ pub(super) async fn rows(
     Ok(Json(serde_json::json!({ "rows": rows, "offset": offset, "total": dataset.rows })))
 }
 
-/// The whole table as CSV.
+/// The whole table as CSV or Arrow.
 pub(super) async fn content(
     Extract(worker): Extract<Worker>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<HttpResponse, Problem> {
-    let kind = negotiate(&headers, &["text/csv"])?.to_string();
+    let kind = negotiate(&headers, &["text/csv", ARROW])?.to_string();
+    let arrow = kind == ARROW;
     let id = find(&worker, Kind::Dataset, &id).await?;
     let dataset = worker.shared.dataset(id).await?;
-    let parts = stream::unfold((worker, dataset, 0), |(worker, dataset, chunk)| async move {
-        let text = csv(&worker, &dataset, chunk).await?;
-        Some((text, (worker, dataset, chunk + 1)))
-    });
+    let chunks: Vec<Digest> = dataset.chunks.iter().map(|chunk| chunk.digest).collect();
+    let parts = table_body::rows_of(worker, chunks, if arrow { Form::Arrow } else { Form::Csv });
     let head = [(header::CONTENT_TYPE, kind), (header::ETAG, format!("\"{id}\""))];
     Ok((head, HttpBody::from_stream(parts)).into_response())
-}
-
-async fn csv(worker: &Worker, dataset: &Arc<Dataset>, chunk: usize) -> Option<Result<Bytes, std::io::Error>> {
-    let digest = dataset.chunks.get(chunk)?.digest;
-    let bytes = match worker.shared.blob(digest).await {
-        Ok(bytes) => bytes,
-        Err(error) => return Some(Err(std::io::Error::other(error))),
-    };
-    Some(table::decode(&bytes).map_err(std::io::Error::other).map(|batch| {
-        let mut text = Vec::new();
-        table::write_csv(&batch, chunk == 0, &mut text);
-        text.into()
-    }))
 }
 
 fn internal(error: impl std::fmt::Display) -> Problem {

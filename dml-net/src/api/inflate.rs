@@ -130,6 +130,7 @@ pub(super) struct Inflated {
     source: Source,
     given: u64,
     most: u64,
+    failed: Option<Problem>,
 }
 
 enum Source {
@@ -163,11 +164,11 @@ impl Inflated {
             Some(Encoding::Gzip) => Source::Gzip(Box::new(MultiGzDecoder::new(pieces))),
             Some(Encoding::Zstd) => Source::Zstd(Box::new(Zstd::new(pieces))),
         };
-        Ok(Self { source, given: 0, most })
+        Ok(Self { source, given: 0, most, failed: None })
     }
 
     /// The next bytes; none after the last.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
+    pub(super) fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
         let read = match &mut self.source {
             Source::Plain(pieces) => pieces.read(buffer),
             Source::Gzip(decoder) => decoder.read(buffer),
@@ -190,11 +191,16 @@ impl Inflated {
         let mut inflated = Self::with_limit(receiver, most as u64)?;
         let (mut out, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
         loop {
-            match inflated.read(&mut buffer)? {
+            match inflated.next(&mut buffer)? {
                 0 => return Ok(out.into()),
                 count => out.extend_from_slice(&buffer[..count]),
             }
         }
+    }
+
+    /// Why it could not be read as a [`Read`].
+    pub(super) fn failed(&mut self) -> Option<Problem> {
+        self.failed.take()
     }
 
     fn pieces(&mut self) -> (&mut Pieces, Option<Encoding>) {
@@ -238,6 +244,15 @@ impl Inflated {
             encoding.name()
         );
         Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail))
+    }
+}
+
+impl Read for Inflated {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).map_err(|problem| {
+            self.failed = Some(problem);
+            io::Error::other("the body cannot be read")
+        })
     }
 }
 
@@ -331,7 +346,7 @@ mod tests {
         let mut inflated = Inflated::with_limit(receiver, most)?;
         let (mut out, mut buffer) = (Vec::new(), [0; 777]);
         loop {
-            match inflated.read(&mut buffer)? {
+            match inflated.next(&mut buffer)? {
                 0 => return Ok(out),
                 count => out.extend_from_slice(&buffer[..count]),
             }

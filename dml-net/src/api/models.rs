@@ -24,7 +24,7 @@ use super::{
     find,
     inflate::{self, Inflated},
     negotiate,
-    table_body::media_type,
+    table_body::{ARROW, media_type},
     unexpected,
 };
 use crate::{
@@ -230,7 +230,7 @@ impl From<OnnxError> for Problem {
     }
 }
 
-/// Predictions at once, for rows as JSON or CSV, in the form that the client accepts.
+/// Predictions at once, for rows as JSON, CSV or Arrow, in the form that the client accepts.
 pub(super) async fn predict(
     Extract(worker): Extract<Worker>,
     Path(id): Path<String>,
@@ -241,16 +241,16 @@ pub(super) async fn predict(
     let model = load(&worker, found.digest).await?;
     let json = match media_type(&headers).as_str() {
         "application/json" => true,
-        "text/csv" => false,
+        "text/csv" | "application/vnd.apache.arrow.file" | ARROW => false,
         other => {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let detail = format!("rows come as application/json or text/csv, not as {other}");
+            let detail = format!("rows come as application/json, text/csv or {ARROW}, not as {other}");
             return Err(Problem::new(status, "unknown-format", detail));
         }
     };
-    let offers = ["application/json", "text/csv"];
-    let answer =
-        negotiate(&headers, if json { &offers } else { &["text/csv", "application/json"] })?.to_string();
+    let offers =
+        if json { ["application/json", "text/csv", ARROW] } else { ["text/csv", "application/json", ARROW] };
+    let answer = negotiate(&headers, &offers)?.to_string();
     inflate::check(&headers)?;
     let body = limited(request).await?;
     let predict = move || -> Result<HttpResponse, Problem> {
@@ -263,6 +263,8 @@ pub(super) async fn predict(
                 )
             })?;
             table::from_json_rows(&rows.rows, &model.inputs())?
+        } else if table::is_arrow(&body) {
+            table::cast(&table::read_arrow(&body, &table::Limits::default())?, &model.inputs())?
         } else {
             table::read_rows_as(&body, &table::Limits::default(), &model.inputs())?
         };
@@ -271,6 +273,8 @@ pub(super) async fn predict(
             let mut text = Vec::new();
             table::write_csv(&predicted, true, &mut text);
             ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
+        } else if answer == ARROW {
+            ([(header::CONTENT_TYPE, ARROW)], table::encode(&predicted)).into_response()
         } else {
             Json(PredictedRows { predictions: table::to_json_rows(&predicted) }).into_response()
         })

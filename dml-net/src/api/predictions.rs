@@ -2,23 +2,23 @@
 
 use axum::{
     Json,
-    body::{Body as HttpBody, Bytes},
+    body::Body as HttpBody,
     extract::{Path, State as Extract},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::{Model, table};
+use dml_compute::Model;
 use dml_core::{
     Body, ColumnType, Dataset, Digest, Job, JobSpec, Work,
     node::{Request, Response},
     record::Kind,
 };
-use futures_util::stream;
 
 use super::{
     Checked, CheckedQuery, Paging, ask, check_name, cursor_text,
     evidence::prediction_view,
     find, models, negotiate,
+    table_body::{self, ARROW, Form},
     trainings::{Wait, step_ms},
     unexpected,
 };
@@ -142,7 +142,7 @@ pub(super) async fn results(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<HttpResponse, Problem> {
-    let kind = negotiate(&headers, &["text/csv", "application/x-ndjson"])?;
+    let kind = negotiate(&headers, &["text/csv", "application/x-ndjson", ARROW])?;
     let id = find(&worker, Kind::Prediction, &id).await?;
     let (view, _, job) = fetch_job(&worker, id, 0, 0).await?;
     if let Some(why) = view.error {
@@ -151,27 +151,12 @@ pub(super) async fn results(
     let ready: Vec<Digest> =
         (0..view.units).map_while(|unit| job.progress.units.get(&unit).copied()).collect();
     let complete = if ready.len() as u32 == view.units { "true" } else { "false" };
-    let csv = kind == "text/csv";
-    let rows =
-        stream::unfold((worker, ready.into_iter().enumerate()), move |(worker, mut ready)| async move {
-            let (unit, digest) = ready.next()?;
-            Some((render(&worker, digest, csv, unit == 0).await, (worker, ready)))
-        });
+    let form = match kind {
+        "text/csv" => Form::Csv,
+        ARROW => Form::Arrow,
+        _ => Form::NdJson,
+    };
+    let rows = table_body::rows_of(worker, ready, form);
     let head = [("content-type", kind), ("dml-complete", complete)];
     Ok((head, HttpBody::from_stream(rows)).into_response())
-}
-
-async fn render(worker: &Worker, digest: Digest, csv: bool, header: bool) -> Result<Bytes, std::io::Error> {
-    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
-    let batch = table::decode(&bytes).map_err(std::io::Error::other)?;
-    let mut text = Vec::new();
-    if csv {
-        table::write_csv(&batch, header, &mut text);
-    } else {
-        for row in table::to_json_rows(&batch) {
-            serde_json::to_writer(&mut text, &row)?;
-            text.push(b'\n');
-        }
-    }
-    Ok(text.into())
 }

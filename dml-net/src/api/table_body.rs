@@ -1,17 +1,22 @@
-//! Tables that come in as the body of a request: plain CSV, or the field `file` of a form.
+//! Tables as bodies: those that come in, by themselves or as the field `file` of a form; and those that go out.
 
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request},
     http::{HeaderMap, header},
 };
-use dml_compute::table::TableError;
-use futures_util::StreamExt;
+use dml_compute::table::{self, TableError};
+use dml_core::Digest;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 
-use crate::problem::Problem;
+use crate::{problem::Problem, worker::Worker};
+
+/// The media type of Arrow IPC streams.
+pub(super) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// How many pieces of a body may wait for the parser.
 const PIECES: usize = 4;
@@ -50,6 +55,8 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         | "application/csv"
         | "application/gzip"
         | "application/zstd"
+        | "application/vnd.apache.arrow.file"
+        | ARROW
         | "application/x-www-form-urlencoded" => {
             tokio::spawn(forward_body(request.into_body(), sender));
             Ok(Incoming { pieces, file_name: None })
@@ -67,7 +74,7 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         other => {
             let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
             let detail = format!(
-                "a table comes as text/csv or as the field 'file' of multipart/form-data, not as {other}"
+                "a table comes as text/csv, as {ARROW}, or as the field 'file' of multipart/form-data, not as {other}"
             );
             Err(Problem::new(status, "unknown-format", detail))
         }
@@ -124,6 +131,62 @@ async fn forward_form(
             }
         }
     }
+}
+
+/// How rows go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Csv,
+    /// A JSON object a line.
+    NdJson,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// The rows of chunks with the same columns, one after the other.
+pub(super) fn rows_of(
+    worker: Worker,
+    chunks: Vec<Digest>,
+    form: Form,
+) -> impl Stream<Item = std::io::Result<Bytes>> {
+    stream::unfold((worker, chunks, 0), move |(worker, chunks, at)| async move {
+        let part = match chunks.get(at) {
+            Some(digest) => part(&worker, *digest, form, at == 0).await,
+            None if form == Form::Arrow && at > 0 && at == chunks.len() => {
+                Ok(Bytes::from_static(&table::STREAM_END))
+            }
+            None => return None,
+        };
+        Some((part, (worker, chunks, at + 1)))
+    })
+}
+
+async fn part(worker: &Worker, digest: Digest, form: Form, first: bool) -> std::io::Result<Bytes> {
+    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
+    let mut text = Vec::new();
+    match form {
+        Form::Arrow => {
+            let part = table::stream_part(&bytes, first).map_err(std::io::Error::other)?;
+            text.extend_from_slice(part);
+        }
+        Form::Csv | Form::NdJson => {
+            let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
+            write_rows(&rows, form, first, &mut text)?;
+        }
+    }
+    Ok(text.into())
+}
+
+fn write_rows(rows: &RecordBatch, form: Form, first: bool, out: &mut Vec<u8>) -> std::io::Result<()> {
+    if form == Form::Csv {
+        table::write_csv(rows, first, out);
+        return Ok(());
+    }
+    for row in table::to_json_rows(rows) {
+        serde_json::to_writer(&mut *out, &row)?;
+        out.push(b'\n');
+    }
+    Ok(())
 }
 
 impl From<TableError> for Problem {
