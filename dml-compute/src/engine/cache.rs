@@ -15,7 +15,8 @@ use crate::{
     learner::{Block, Kept as Made},
 };
 
-/// Values by name, in so many bytes. What was not asked for the longest goes first when the budget is spent.
+/// Values by name, in so many bytes. What was not asked for the longest goes first when the budget is spent; but a chunk
+/// never drives out another of its table: as they are read in turn, the one that has waited longest comes next.
 pub(super) struct Cache {
     budget: usize,
     kept: Mutex<Kept>,
@@ -23,9 +24,16 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct Kept {
-    items: BTreeMap<Digest, (usize, Item)>,
+    items: BTreeMap<Digest, Entry>,
     order: VecDeque<Digest>,
     bytes: usize,
+}
+
+struct Entry {
+    bytes: usize,
+    item: Item,
+    /// What the chunk is one of.
+    table: Option<Digest>,
 }
 
 #[derive(Clone)]
@@ -47,7 +55,7 @@ impl Cache {
         make: impl Fn() -> Result<Prepared, WorkError>,
     ) -> Result<Arc<Prepared>, WorkError> {
         let item = || make().map(|prepared| (prepared.bytes(), Item::Prepared(Arc::new(prepared))));
-        match self.get(name.child("prepared"), item)? {
+        match self.get(name.child("prepared"), None, item)? {
             Item::Prepared(prepared) => Ok(prepared),
             Item::Block(_) | Item::Kept(_) => make().map(Arc::new),
         }
@@ -57,13 +65,14 @@ impl Cache {
     pub(super) fn get(
         &self,
         name: Digest,
+        table: Option<Digest>,
         make: impl FnOnce() -> Result<(usize, Item), WorkError>,
     ) -> Result<Item, WorkError> {
         if let Some(item) = self.find(name) {
             return Ok(item);
         }
         let (bytes, item) = make()?;
-        self.put(name, bytes, item.clone());
+        self.kept().put(name, Entry { bytes, item: item.clone(), table }, self.budget);
         Ok(item)
     }
 
@@ -74,7 +83,7 @@ impl Cache {
 
     /// Takes a value in if it fits the budget; under a name that is taken, it replaces what is there.
     pub(super) fn put(&self, name: Digest, bytes: usize, item: Item) {
-        self.kept().put(name, bytes, item, self.budget);
+        self.kept().put(name, Entry { bytes, item, table: None }, self.budget);
     }
 
     /// Drops what is there under that name.
@@ -90,30 +99,38 @@ impl Cache {
 
 impl Kept {
     fn find(&mut self, name: Digest) -> Option<Item> {
-        let (_, item) = self.items.get(&name)?;
-        let item = item.clone();
+        let item = self.items.get(&name)?.item.clone();
         self.order.retain(|other| *other != name);
         self.order.push_back(name);
         Some(item)
     }
 
-    fn put(&mut self, name: Digest, bytes: usize, item: Item, budget: usize) {
+    fn put(&mut self, name: Digest, entry: Entry, budget: usize) {
         self.remove(name);
-        if bytes > budget {
+        let mut free = budget.saturating_sub(self.bytes);
+        let mut given_up = Vec::new();
+        for other in &self.order {
+            if free >= entry.bytes {
+                break;
+            }
+            let old = &self.items[other];
+            if entry.table.is_none() || old.table != entry.table {
+                free += old.bytes;
+                given_up.push(*other);
+            }
+        }
+        if free < entry.bytes {
             return;
         }
-        while self.bytes + bytes > budget {
-            let Some(oldest) = self.order.front().copied() else { break };
-            self.remove(oldest);
-        }
-        self.bytes += bytes;
+        given_up.into_iter().for_each(|other| self.remove(other));
+        self.bytes += entry.bytes;
         self.order.push_back(name);
-        self.items.insert(name, (bytes, item));
+        self.items.insert(name, entry);
     }
 
     fn remove(&mut self, name: Digest) {
-        if let Some((freed, _)) = self.items.remove(&name) {
-            self.bytes -= freed;
+        if let Some(entry) = self.items.remove(&name) {
+            self.bytes -= entry.bytes;
             self.order.retain(|other| *other != name);
         }
     }
@@ -152,13 +169,33 @@ mod tests {
         let cache = Cache::new(3 * block(10).0);
         let name = |i: u32| Digest::of(&i.to_le_bytes());
         for i in 0..10 {
-            cache.get(name(i), || Ok(block(10))).unwrap();
+            cache.get(name(i), None, || Ok(block(10))).unwrap();
             assert!(cache.kept().bytes <= cache.budget);
         }
         let there = (0..10).filter(|i| cache.kept().items.contains_key(&name(*i))).collect::<Vec<_>>();
         assert_eq!(there, [7, 8, 9]);
-        cache.get(name(9), || panic!("it is there")).unwrap();
-        cache.get(name(10), || Ok(block(1000))).unwrap();
+        cache.get(name(9), None, || panic!("it is there")).unwrap();
+        cache.get(name(10), None, || Ok(block(1000))).unwrap();
         assert!(!cache.kept().items.contains_key(&name(10)), "what exceeds the budget alone is not kept");
+    }
+
+    #[test]
+    fn chunks_of_a_great_table_stay_from_round_to_round() {
+        let cache = Cache::new(3 * block(10).0);
+        let name = |i: u32| Digest::of(&i.to_le_bytes());
+        let mut made = Vec::new();
+        for _ in 0..2 {
+            for i in 0..5 {
+                let make = || {
+                    made.push(i);
+                    Ok(block(10))
+                };
+                cache.get(name(i), Some(name(100)), make).unwrap();
+            }
+        }
+        assert_eq!(made, [0, 1, 2, 3, 4, 3, 4]);
+        cache.get(name(7), Some(name(101)), || Ok(block(20))).unwrap();
+        let there = (0..9).filter(|i| cache.kept().items.contains_key(&name(*i))).collect::<Vec<_>>();
+        assert_eq!(there, [2, 7], "another table has another turn");
     }
 }

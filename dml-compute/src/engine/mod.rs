@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 mod cache;
 mod evaluate;
+mod memory;
 mod permute;
 mod problem;
 mod rows;
@@ -54,8 +55,10 @@ pub struct Outcome {
     pub finished: bool,
 }
 
-/// Encoded rows of running fits are kept in so much memory.
-const CACHE_BYTES: usize = 96 << 20;
+/// Encoded rows of running fits are kept in this part of the machine's memory, within bounds: several workers and other
+/// programs want theirs.
+const CACHE_PART: u64 = 32;
+const CACHE_BYTES: (usize, usize) = (64 << 20, 512 << 20);
 
 /// About how many cells a unit reads that only looks at each: a second of work, or less.
 const CELLS_PER_UNIT: u64 = 1 << 22;
@@ -70,9 +73,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine for these kinds.
+    /// An engine for these kinds. It keeps encoded rows of running fits in a 32nd of the machine's memory, in at most
+    /// 512 MiB: see [`Engine::with_cache_bytes`].
     pub fn new(registry: Registry) -> Self {
-        Self { registry, cache: Cache::new(CACHE_BYTES) }
+        let (least, most) = CACHE_BYTES;
+        let share = memory::total().map_or(least, |bytes| (bytes / CACHE_PART).min(most as u64) as usize);
+        Self { registry, cache: Cache::new(share.max(least)) }
     }
 
     /// Keeps the encoded rows of running fits in so much memory; with 0 they are read anew each round.

@@ -107,7 +107,7 @@ impl Rows for TrainingRows<'_> {
     fn block(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
         let name = self.name.child(&format!("block/{chunk}"));
         let make = || self.read(chunk).map(|block| (bytes_of(&block), Item::Block(Arc::new(block))));
-        match self.cache.get(name, make)? {
+        match self.cache.get(name, Some(self.name), make)? {
             Item::Block(block) => Ok(block),
             Item::Prepared(_) | Item::Kept(_) => self.read(chunk).map(Arc::new),
         }
