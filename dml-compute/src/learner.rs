@@ -5,7 +5,7 @@
 use std::{any::Any, ops::Range, sync::Arc};
 
 use dml_core::{Digest, Params, Plan, Task};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -109,6 +109,18 @@ impl Block {
         let cells = self.x.as_slice().zip(self.y.as_slice());
         cells.expect("a block is made of whole vectors, rows one after the other")
     }
+
+    /// Its rows, so many at a time.
+    pub(crate) fn parts(&self, rows: usize) -> impl Iterator<Item = Self> {
+        (0..self.y.len()).step_by(rows).map(move |first| {
+            let part = first..self.y.len().min(first + rows);
+            Self {
+                x: self.x.slice_axis(Axis(0), part.clone().into()).to_owned(),
+                y: self.y.slice_axis(Axis(0), part.clone().into()).to_owned(),
+                rows: self.rows[part].to_vec(),
+            }
+        })
+    }
 }
 
 /// How many blocks are in memory at a time for each thread that works on them.
@@ -207,7 +219,7 @@ pub trait Learner: Send + Sync + 'static {
     /// What a unit hands to the fold.
     type Partial: Serialize + DeserializeOwned;
     /// What predicts.
-    type Model: Serialize + DeserializeOwned;
+    type Model: Serialize + DeserializeOwned + Send + Sync;
 
     /// Its name, tasks, parameters and properties.
     fn kind(&self) -> Kind;

@@ -9,7 +9,7 @@ use ndarray::Array2;
 
 use super::{
     descent::{self, Found, Goal, Loss, Search, pairs},
-    panel::Column,
+    panel::{Column, ROWS},
     softmax::{Softmax, outputs, softmax},
 };
 use crate::{
@@ -125,6 +125,9 @@ impl Loss for LogLoss {
     }
 
     fn at(&self, y: &[f64], found: &mut [Column], curvature: &mut [Column]) -> f64 {
+        if let [found] = found {
+            return self.of_two(y, found, curvature.first_mut());
+        }
         let first = self.weights.len() - found.len();
         let mut p = vec![0.0; self.weights.len()];
         let mut loss = 0.0;
@@ -142,6 +145,30 @@ impl Loss for LogLoss {
             for (k, column) in found.iter_mut().enumerate() {
                 column[row] = weight * (p[first + k] - f64::from(u8::from(first + k == class)));
             }
+        }
+        loss
+    }
+}
+
+impl LogLoss {
+    /// Of two classes: the output is the log-odds of the second.
+    fn of_two(&self, y: &[f64], found: &mut Column, curvature: Option<&mut Column>) -> f64 {
+        let mut loss = 0.0;
+        let (mut likely, mut weights) = ([0.0; ROWS], [0.0; ROWS]);
+        for (row, class) in y.iter().enumerate() {
+            let odds = found[row];
+            let weight = self.weights[*class as usize];
+            // The exponential of what is not above 0 is never too great.
+            let small = libm::exp(-odds.abs());
+            let p = if odds < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) };
+            let wrong = if *class == 0.0 { odds } else { -odds };
+            loss += weight * (wrong.max(0.0) + libm::log1p(small));
+            found[row] = weight * (p - class);
+            (likely[row], weights[row]) = (p, weight);
+        }
+        if let Some(curvature) = curvature {
+            let rows = curvature.iter_mut().zip(likely.iter().zip(weights));
+            rows.for_each(|(curvature, (p, weight))| *curvature = weight * (p * (1.0 - p)));
         }
         loss
     }

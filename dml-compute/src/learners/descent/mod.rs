@@ -37,6 +37,9 @@ const UNIT_WORK: u64 = 1 << 30;
 /// About how many numbers a unit holds in memory.
 const UNIT_CELLS: u64 = 1 << 23;
 
+/// How many rows of the sample a thread takes at a time.
+const SAMPLE_ROWS: usize = 2048;
+
 /// The loss of rows as a function of their outputs, which are weighted sums of their features.
 pub trait Loss: Sync {
     /// How many outputs a row has.
@@ -138,7 +141,8 @@ pub fn unit(fit: &Fit, round: u32, index: u32, search: &Search, goal: &Goal) -> 
     if sample.y.is_empty() {
         return Ok(Found::Sums(nothing()));
     }
-    let found = descend(search.clone(), &[Arc::new(sample)], goal)?;
+    let parts: Vec<Arc<Block>> = sample.parts(SAMPLE_ROWS).map(Arc::new).collect();
+    let found = descend(search.clone(), &parts, goal)?;
     Ok(Found::Went(Search::from(found.best())))
 }
 
