@@ -165,13 +165,20 @@ impl Pipeline {
 
     /// The matrix of some rows of a batch.
     pub(crate) fn encode_rows(&self, batch: &RecordBatch, rows: &[usize]) -> Result<Array2<f64>, WorkError> {
-        let columns = self.columns.iter().map(|column| match column.code {
+        let columns = self.columns.iter().enumerate().map(|(at, column)| match column.code {
             Code::Ignored { .. } => Ok(None),
             Code::Standard { .. } | Code::Number | Code::OneHot { .. } | Code::Places { .. } => {
-                Values::of(batch, &column.name, column.r#type).map(Some)
+                Values::near(batch, at, &column.name, column.r#type).map(Some)
             }
         });
         Ok(self.encode_values(&columns.collect::<Result<Vec<_>, _>>()?, rows))
+    }
+
+    /// Whether a batch has all columns, those that are ignored too, in their types.
+    pub(crate) fn fits(&self, batch: &RecordBatch) -> bool {
+        let fits =
+            |(at, column): (usize, &Encoded)| Values::near(batch, at, &column.name, column.r#type).is_ok();
+        self.columns.iter().enumerate().all(fits)
     }
 
     /// The matrix of the profile's sampled rows.
@@ -229,13 +236,19 @@ impl Code {
         }
     }
 
-    /// Sets what is not 0 of some rows' encoded columns: the place among the rows, that among the columns, and the value.
+    /// Sets what is not 0 of the encoded columns of at most [`PANEL_ROWS`] rows: the place among the rows, that among the columns, and the value.
     fn write(&self, values: &Values, rows: &[usize], mut set: impl FnMut(usize, usize, f64)) {
         match self {
             Self::Ignored { .. } => {}
-            Self::Standard { mean, std } => values.numbers(rows, |row, value| {
-                set(row, 0, if value.is_nan() { 0.0 } else { (value - mean) / std });
-            }),
+            Self::Standard { mean, std } => {
+                let mut numbers = [0.0; PANEL_ROWS];
+                let numbers = &mut numbers[..rows.len()];
+                values.numbers(rows, |row, value| numbers[row] = value);
+                for value in numbers.iter_mut() {
+                    *value = if value.is_nan() { 0.0 } else { (*value - mean) / std };
+                }
+                numbers.iter().enumerate().for_each(|(row, value)| set(row, 0, *value));
+            }
             Self::Number => values.numbers(rows, |row, value| set(row, 0, value)),
             Self::OneHot { categories, other, blank } => {
                 for (row, at) in rows.iter().enumerate() {

@@ -39,7 +39,7 @@ pub trait AnyLearner: Send + Sync {
 }
 
 /// A model that is ready to predict.
-pub trait AnyModel {
+pub trait AnyModel: Send + Sync {
     /// Scores for encoded rows.
     fn predict(&self, x: &Array2<f64>) -> Scores;
 

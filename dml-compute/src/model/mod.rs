@@ -18,6 +18,7 @@ use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use dml_core::{ColumnType, Digest, Params, Task};
 use ndarray::{Array1, Array2, ArrayView1};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +33,9 @@ const MAGIC: &[u8; 8] = b"DMLMODEL";
 const VERSION: u16 = 1;
 const HEAD: usize = MAGIC.len() + 2;
 const SEAL: usize = 32;
+
+/// How many rows of a table a thread predicts at a time.
+const ROWS: usize = 2048;
 
 /// A model and what it was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -208,8 +212,24 @@ impl Predictor<'_> {
 
     /// What the model says of every row.
     pub fn scores(&self, batch: &RecordBatch) -> Result<Scores, PredictError> {
-        let batch = table::cast(batch, &self.inputs)?;
-        Ok(self.scores_of(&self.model.pipeline.encode(&batch)?)?)
+        let pipeline = &self.model.pipeline;
+        let cast;
+        let batch = if pipeline.fits(batch) {
+            batch
+        } else {
+            cast = table::cast(batch, &self.inputs)?;
+            &cast
+        };
+        let rows = batch.num_rows();
+        if rows <= ROWS {
+            return Ok(self.scores_of(&pipeline.encode(batch)?)?);
+        }
+        let blocks = (0..rows.div_ceil(ROWS)).into_par_iter().map(|block| {
+            let first = block * ROWS;
+            self.scores_of(&pipeline.encode(&batch.slice(first, ROWS.min(rows - first)))?)
+        });
+        let parts = blocks.collect::<Result<Vec<_>, _>>()?;
+        Ok(join(self.model.task, self.model.classes.len(), parts))
     }
 
     /// What the model says of encoded rows.

@@ -29,9 +29,19 @@ pub(crate) fn is_number(r#type: ColumnType) -> bool {
 impl<'a> Values<'a> {
     /// The column of that name, which must have that type; either type of number stands for the other.
     pub(crate) fn of(batch: &'a RecordBatch, name: &str, r#type: ColumnType) -> Result<Self, WorkError> {
-        let array = batch
-            .column_by_name(name)
-            .ok_or_else(|| WorkError::Input(format!("the table has no column '{name}'")))?;
+        Self::near(batch, usize::MAX, name, r#type)
+    }
+
+    /// The same, for a column that is likely to be at that place: few rows are predicted sooner than many columns found.
+    pub(crate) fn near(
+        batch: &'a RecordBatch,
+        at: usize,
+        name: &str,
+        r#type: ColumnType,
+    ) -> Result<Self, WorkError> {
+        let there = batch.schema_ref().fields().get(at).filter(|field| field.name() == name);
+        let array = there.map(|_| batch.column(at)).or_else(|| batch.column_by_name(name));
+        let array = array.ok_or_else(|| WorkError::Input(format!("the table has no column '{name}'")))?;
         let fits = |view: &View| {
             view.column_type() == r#type || view.column_type().is_numeric() && r#type.is_numeric()
         };
@@ -134,7 +144,13 @@ fn each<T: ArrowPrimitiveType>(
     mut take: impl FnMut(usize, f64),
 ) {
     let values = array.values();
+    let first = rows.first().copied().unwrap_or(0);
+    let one_after_the_other = rows.iter().enumerate().all(|(place, row)| *row == first + place);
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None if one_after_the_other => {
+            let values = values[first..][..rows.len()].iter();
+            values.enumerate().for_each(|(place, value)| take(place, number(*value)));
+        }
         None => rows.iter().enumerate().for_each(|(place, row)| take(place, number(values[*row]))),
         Some(nulls) => rows.iter().enumerate().for_each(|(place, row)| {
             take(place, if nulls.is_valid(*row) { number(values[*row]) } else { f64::NAN });

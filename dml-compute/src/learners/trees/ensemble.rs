@@ -7,7 +7,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{tree::Tree, walk::Walk};
+use super::{leaves::Leaves, tree::Tree, walk::Walk};
 use crate::{error::WorkError, learner::Scores, metrics::is_looked_at};
 
 /// How the sums of an [`Ensemble`] become scores.
@@ -28,6 +28,9 @@ pub enum Link {
 /// How many rows a thread answers at a time.
 const ROWS: usize = 256;
 
+/// From so many rows on it is worth to lay trees out for rows side by side.
+const MANY_ROWS: usize = 32;
+
 /// Trees whose answers are added to a base, one number an output.
 ///
 /// A tree may have a value for each output; with one value alone, the trees serve the outputs in turn.
@@ -39,12 +42,15 @@ pub struct Ensemble {
     base: Vec<f64>,
     trees: Vec<Tree>,
     #[serde(skip)]
-    walk: Lazy,
+    layout: Lazy,
 }
 
 /// The trees laid out for prediction, once somebody asks. It follows from the rest, so it makes no two models differ.
 #[derive(Debug, Default)]
-struct Lazy(OnceLock<Walk>);
+struct Lazy {
+    walk: OnceLock<Walk>,
+    leaves: OnceLock<Option<Leaves>>,
+}
 
 impl Clone for Lazy {
     fn clone(&self) -> Self {
@@ -78,14 +84,17 @@ impl TryFrom<Raw> for Ensemble {
         if base.is_empty() || width > u32::MAX / 2 || !trees.iter().all(sound) {
             return Err("a tree asks for a feature or has an output that the model lacks");
         }
-        Ok(Self { link, width, base, trees, walk: Lazy::default() })
+        Ok(Self { link, width, base, trees, layout: Lazy::default() })
     }
 }
+
+/// Adds what trees say of the values of some rows, so many a row, to the sums of these rows.
+type Say<'a> = dyn Fn(&[f64], usize, &mut [f64]) + Sync + 'a;
 
 impl Ensemble {
     /// Without trees, these numbers.
     pub(crate) fn new(link: Link, width: usize, base: Vec<f64>) -> Self {
-        Self { link, width: width as u32, base, trees: Vec::new(), walk: Lazy::default() }
+        Self { link, width: width as u32, base, trees: Vec::new(), layout: Lazy::default() }
     }
 
     /// Trees that each know the whole answer, to be asked for their mean.
@@ -101,7 +110,7 @@ impl Ensemble {
     /// The same with more trees behind the others, if they fit.
     pub(crate) fn with(mut self, trees: Vec<Tree>) -> Result<Self, WorkError> {
         self.trees.extend(trees);
-        let Self { link, width, base, trees, walk: _ } = self;
+        let Self { link, width, base, trees, layout: _ } = self;
         Self::try_from(Raw { link, width, base, trees })
             .map_err(|why| WorkError::Corrupt { what: "a part of the trees", why: why.into() })
     }
@@ -134,8 +143,15 @@ impl Ensemble {
     /// The base and all trees, added up in order: a row a row, a column an output.
     pub fn sums(&self, x: &Array2<f64>) -> Array2<f64> {
         let mut sums = self.no_sums(x.nrows());
-        let walk = self.walk.0.get_or_init(|| Walk::new(&self.trees, self.base.len()));
-        self.add(walk, x, &mut sums);
+        let (outputs, layout) = (self.base.len(), &self.layout);
+        let leaves = || layout.leaves.get_or_init(|| Leaves::new(&self.trees, outputs)).as_ref();
+        match if x.nrows() < MANY_ROWS { None } else { leaves() } {
+            Some(leaves) => self.add(&|values, width, sums| leaves.add(values, width, sums), x, &mut sums),
+            None => {
+                let walk = layout.walk.get_or_init(|| Walk::new(&self.trees, outputs));
+                self.add(&|values, width, sums| walk.add(values, width, sums), x, &mut sums);
+            }
+        }
         sums
     }
 
@@ -145,11 +161,11 @@ impl Ensemble {
     }
 
     /// Adds what some trees say of encoded rows.
-    fn add(&self, walk: &Walk, x: &Array2<f64>, sums: &mut Array2<f64>) {
+    fn add(&self, say: &Say, x: &Array2<f64>, sums: &mut Array2<f64>) {
         if x.ncols() < self.width() {
             // A feature that the rows lack is blank.
             let value = |(row, column): (usize, usize)| x.get((row, column)).copied().unwrap_or(f64::NAN);
-            return self.add(walk, &Array2::from_shape_fn((x.nrows(), self.width()), value), sums);
+            return self.add(say, &Array2::from_shape_fn((x.nrows(), self.width()), value), sums);
         }
         let (rows, width) = x.dim();
         let outputs = self.base.len();
@@ -157,10 +173,10 @@ impl Ensemble {
         let values = x.as_slice().expect("the layout was made standard");
         let sums = sums.as_slice_mut().expect("sums are standard");
         if rows <= ROWS {
-            walk.add(values, width, sums);
+            say(values, width, sums);
         } else {
             let blocks = sums.par_chunks_mut(ROWS * outputs).enumerate();
-            blocks.for_each(|(block, sums)| walk.add(&values[block * ROWS * width..], width, sums));
+            blocks.for_each(|(block, sums)| say(&values[block * ROWS * width..], width, sums));
         }
     }
 
@@ -179,7 +195,8 @@ impl Ensemble {
         let mut done = 0;
         for step in (1..=steps).filter(|&step| is_looked_at(step) || step == steps) {
             let trees = &self.trees[done * a_step..step * a_step];
-            self.add(&Walk::new(trees, self.base.len()), x, &mut sums);
+            let walk = Walk::new(trees, self.base.len());
+            self.add(&|values, width, sums| walk.add(values, width, sums), x, &mut sums);
             done = step;
             each(step as u32, self.scores_of(sums.clone(), step * a_step));
         }
@@ -281,8 +298,13 @@ mod tests {
     #[test]
     fn features_and_outputs_that_are_not_there_are_refused() {
         for (width, base, refused) in [(2, vec![0.0], false), (1, vec![0.0], true), (2, vec![], true)] {
-            let ensemble =
-                Ensemble { link: Link::Identity, width, base, trees: vec![stump(1)], walk: Lazy::default() };
+            let ensemble = Ensemble {
+                link: Link::Identity,
+                width,
+                base,
+                trees: vec![stump(1)],
+                layout: Lazy::default(),
+            };
             let bytes = postcard::to_allocvec(&ensemble).unwrap();
             assert_eq!(postcard::from_bytes::<Ensemble>(&bytes).is_err(), refused);
         }

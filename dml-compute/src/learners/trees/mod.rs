@@ -15,6 +15,7 @@ pub(crate) mod forest;
 pub(crate) mod grow;
 pub(crate) mod histogram;
 pub(crate) mod judge;
+mod leaves;
 pub(crate) mod logistic;
 pub(crate) mod part;
 pub(crate) mod split;

@@ -153,53 +153,67 @@ impl Walk {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use dml_core::rng;
     use proptest::prelude::*;
 
     use super::*;
     use crate::learners::trees::tree::Writer;
 
-    /// A tree of chance.
-    fn tree(seed: u64, outputs: usize) -> Tree {
-        fn grow(writer: &mut Writer, path: u64, depth: usize, outputs: usize) {
-            let leaf = depth == 9 || depth > 0 && rng::unit(path, 0) < 0.2;
+    /// How many values a row has.
+    pub(in super::super) const WIDTH: usize = 4;
+
+    /// Trees of chance, at most so deep.
+    pub(in super::super) fn trees(seed: u64, count: u64, outputs: usize, depth: usize) -> Vec<Tree> {
+        fn grow(writer: &mut Writer, path: u64, depth: usize, most: usize, outputs: usize) {
+            let leaf = depth == most || depth > 0 && rng::unit(path, 0) < 0.2;
             if leaf {
                 writer.leaf(&(0..outputs as u64).map(|i| rng::unit(path, i)).collect::<Vec<_>>());
                 return;
             }
             let threshold = rng::unit(path, 1);
             let split = writer.split(rng::below(path, 2, 4) as usize, threshold, path.is_multiple_of(2), 1.0);
-            grow(writer, rng::draw(path, 3), depth + 1, outputs);
+            grow(writer, rng::draw(path, 3), depth + 1, most, outputs);
             writer.right(split);
-            grow(writer, rng::draw(path, 4), depth + 1, outputs);
+            grow(writer, rng::draw(path, 4), depth + 1, most, outputs);
         }
-        let mut writer = Writer::new(outputs);
-        grow(&mut writer, seed, 0, outputs);
-        writer.finish()
+        let tree = |i| {
+            let mut writer = Writer::new(outputs);
+            grow(&mut writer, rng::draw(seed, i), 0, depth, outputs);
+            writer.finish()
+        };
+        (0..count).map(tree).collect()
+    }
+
+    /// The values of some rows.
+    pub(in super::super) fn values(seed: u64, rows: usize, blanks: bool) -> Vec<f64> {
+        let value = |i: u64| match rng::below(seed, 1000 + i, 8) {
+            0 if blanks => f64::NAN,
+            1 => f64::INFINITY,
+            2 => f64::NEG_INFINITY,
+            _ => rng::unit(seed, 2000 + i),
+        };
+        (0..(rows * WIDTH) as u64).map(value).collect()
+    }
+
+    /// What the trees add to sums that begin with a half, one by one.
+    pub(in super::super) fn slowly(trees: &[Tree], values: &[f64], outputs: usize) -> Vec<f64> {
+        let mut sums = vec![0.5; values.len() / WIDTH * outputs];
+        for (row, sums) in values.chunks(WIDTH).zip(sums.chunks_mut(outputs)) {
+            for tree in trees {
+                sums.iter_mut().zip(tree.leaf(row)).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        sums
     }
 
     proptest! {
         #[test]
-        fn walks_end_where_the_trees_lead(seed: u64, trees in 0..12u64, rows in 1..20usize, blanks: bool, outputs in 1..3usize) {
-            let trees = (0..trees).map(|i| tree(rng::draw(seed, i), outputs)).collect::<Vec<_>>();
-            let value = |i: u64| match rng::below(seed, 1000 + i, 8) {
-                0 if blanks => f64::NAN,
-                1 => f64::INFINITY,
-                2 => f64::NEG_INFINITY,
-                _ => rng::unit(seed, 2000 + i),
-            };
-            let values = (0..rows as u64 * 4).map(value).collect::<Vec<_>>();
+        fn walks_end_where_the_trees_lead(seed: u64, count in 0..12u64, rows in 1..20usize, blanks: bool, outputs in 1..3usize) {
+            let (trees, values) = (trees(seed, count, outputs, 9), values(seed, rows, blanks));
             let mut sums = vec![0.5; rows * outputs];
-            let mut slow = sums.clone();
-            Walk::new(&trees, outputs).add(&values, 4, &mut sums);
-            for (row, slow) in slow.chunks_mut(outputs).enumerate() {
-                for tree in &trees {
-                    let leaf = tree.leaf(&values[row * 4..][..4]);
-                    slow.iter_mut().zip(leaf).for_each(|(sum, value)| *sum += value);
-                }
-            }
-            prop_assert_eq!(sums, slow);
+            Walk::new(&trees, outputs).add(&values, WIDTH, &mut sums);
+            prop_assert_eq!(sums, slowly(&trees, &values, outputs));
         }
     }
 }
