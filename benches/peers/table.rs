@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -182,11 +182,20 @@ impl Inputs for Stored {
         if let Some(kept) = self.kept.get(&digest) {
             return Ok(kept.clone());
         }
-        let bytes = fs::read(self.directory.join(digest.to_string()));
+        let bytes = read_file(&self.directory.join(digest.to_string()));
         let bytes = bytes.map_err(|error| WorkError::Unavailable(error.to_string()))?;
         if Digest::of(&bytes) != digest {
             return Err(WorkError::Unavailable(format!("the file of the chunk {digest} has changed")));
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
+}
+
+/// A file's bytes, read to where they stay.
+fn read_file(path: &Path) -> io::Result<Arc<[u8]>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len() as usize;
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    file.read_exact(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
+    Ok(bytes)
 }
