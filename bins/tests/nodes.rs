@@ -268,18 +268,20 @@ fn nonsense_on_inner_routes_is_refused_and_harms_nobody() {
     let post =
         |path: &str, kind: &str, body: &[u8]| http::send(db, "POST", path, kind, body, PATIENCE).unwrap().0;
     let noise: Vec<u8> = (0..4000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let json = "application/json";
+    let (json, letters) = ("application/json", "application/msgpack");
     for body in [&b""[..], b"{", b"null", b"[1]", b"{\"v\":1}", b"[{\"v\":1}]", &noise] {
-        let status = post("/v1/letters", json, body);
+        let status = post("/v1/letters", letters, body);
         assert!((400..500).contains(&status), "{status} for letters {:?}", String::from_utf8_lossy(body));
         let status = post("/v1/ask", json, body);
         assert!((400..500).contains(&status), "{status} for a question {:?}", String::from_utf8_lossy(body));
         // A datagram that cannot be read is dropped, like one that was lost.
         assert_eq!(post("/v1/swim", "application/octet-stream", body), 204);
     }
-    assert_eq!(post("/v1/letters", "text/plain", b"[]"), 415);
-    assert_eq!(post("/v1/letters", json, b"[]"), 204);
-    assert_eq!(post("/v1/letters", json, "[".repeat(100_000).as_bytes()), 422, "brackets without end");
+    assert_eq!(post("/v1/letters", json, b"[]"), 415);
+    assert_eq!(post("/v1/letters", letters, b"\x90"), 204, "no letters");
+    assert_eq!(post("/v1/letters", letters, &[0x91; 100_000]), 422, "lists in lists without end");
+    assert_eq!(post("/v1/letters", letters, b"\xdd\xff\xff\xff\xff"), 422, "a list that is not there");
+    assert_eq!(post("/v1/ask", json, "[".repeat(100_000).as_bytes()), 400, "brackets without end");
     assert_eq!(post("/v1/swim", "application/octet-stream", &[7; 17 << 10]), 413);
     for (path, mebibytes) in [("/v1/letters", 256), ("/v1/ask", 64)] {
         let start = Instant::now();

@@ -25,7 +25,7 @@ use hyper::{Method, StatusCode};
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
-    exchange::{Question, Silence, exchange},
+    exchange::{BYTES, JSON, Question, Silence, exchange},
     table::{Node, Table},
     together::Queue,
 };
@@ -143,15 +143,14 @@ impl Link {
         let momentary = matches!(request, Request::Workers | Request::Leave { .. });
         let body = Bytes::from(serde_json::to_vec(request).expect("requests have string keys"));
         let wait = Duration::from_millis(wait);
-        let question = Question { method: Method::POST, path: "/v1/ask".into(), body, wait };
+        let question = Question { wait, ..Question::post("/v1/ask", JSON, body) };
         let bytes = self.call(&question, if momentary { HASTE } else { PATIENCE }).await?;
         serde_json::from_slice(&bytes).map_err(|_| LinkError::Garbled("something that is no answer"))
     }
 
     /// The nodes of the cluster, as a db node that answers sees them.
     pub async fn cluster(&self) -> Result<Vec<NodeView>, LinkError> {
-        let path = "/v1/nodes".into();
-        let question = Question { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO };
+        let question = Question::get("/v1/nodes");
         let bytes = self.call(&question, HASTE).await?;
         let page = serde_json::from_slice::<Page<NodeView>>(&bytes);
         Ok(page.map_err(|_| LinkError::Garbled("something that is no list of nodes"))?.items)
@@ -171,14 +170,14 @@ impl Link {
         }
         let digest = Digest::of(&body);
         let path = format!("/v1/blobs/{digest}");
-        self.call(&Question { method: Method::PUT, path, body, wait: Duration::ZERO }, PATIENCE).await?;
+        self.call(&Question { method: Method::PUT, ..Question::post(path, BYTES, body) }, PATIENCE).await?;
         Ok(digest)
     }
 
     /// Fetches a blob, from any node that has it. Its digest is checked.
     pub async fn blob(&self, digest: Digest) -> Result<Bytes, LinkError> {
         let path = format!("/v1/blobs/{digest}");
-        let question = Question { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO };
+        let question = Question::get(path);
         match self.call(&question, PATIENCE).await {
             Ok(bytes) if Digest::of(&bytes) == digest => Ok(bytes),
             Ok(_) => Err(LinkError::Garbled("bytes of another digest")),

@@ -9,7 +9,6 @@ use std::{
 use axum::body::Bytes;
 use dml_core::{Digest, NodeId};
 use dml_store::{Store, StoreError};
-use hyper::Method;
 use tokio::sync::Semaphore;
 
 use super::post::Post;
@@ -121,7 +120,7 @@ impl Blobs {
         for id in from.into_iter().chain(others) {
             let Some(peer) = post.peer(id) else { continue };
             let path = format!("/v1/blobs/{digest}?here=true");
-            let question = Question { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO };
+            let question = Question::get(path);
             match exchange(&peer, &question, QUIET).await {
                 Ok((status, bytes)) if status.is_success() && Digest::of(&bytes) == digest => {
                     return Some(bytes);

@@ -12,7 +12,6 @@ use dml_core::{
     member::{Member, NodeId},
     node::Letter,
 };
-use hyper::Method;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -23,6 +22,9 @@ use crate::{
 
 /// Where letters are posted.
 pub(super) const PATH: &str = "/v1/letters";
+
+/// In which format: fields have names, so that versions can differ, and digests are bytes, not text.
+pub(super) const FORMAT: &str = "application/msgpack";
 
 /// How many letters may wait for a node; the next ones are lost.
 const QUEUE: usize = 8192;
@@ -105,8 +107,8 @@ async fn carry(
         if queue.lock().await.recv_many(&mut letters, MOST).await == 0 {
             return;
         }
-        let body = Bytes::from(serde_json::to_vec(&letters).expect("letters have string keys"));
-        let question = Question { method: Method::POST, path: PATH.into(), body, wait: Duration::ZERO };
+        let body = Bytes::from(rmp_serde::to_vec_named(&letters).expect("letters are written to memory"));
+        let question = Question::post(PATH, FORMAT, body);
         match exchange(&peer, &question, QUIET).await {
             Ok((status, _)) if status.is_success() => membership.answered(to),
             Ok((status, _)) => tracing::warn!(node = %to, %status, "letters were not taken: other versions?"),

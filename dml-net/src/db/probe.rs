@@ -4,9 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Weak, time::Duration};
 
-use axum::body::Bytes;
 use dml_core::node::{Request, WorkerSeen};
-use hyper::Method;
 use tokio::task::JoinSet;
 
 use super::Shell;
@@ -49,12 +47,7 @@ pub(super) async fn run(shell: Weak<Shell>) {
             let Some(address) = worker.address else { continue };
             let peer = dial(address);
             probes.spawn(async move {
-                let question = Question {
-                    method: Method::GET,
-                    path: "/healthz".into(),
-                    body: Bytes::new(),
-                    wait: Duration::ZERO,
-                };
+                let question = Question::get("/healthz");
                 (worker.worker, address, exchange(&peer, &question, QUIET).await)
             });
         }

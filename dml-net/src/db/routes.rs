@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
     routing::{get, post, put},
 };
@@ -19,7 +19,10 @@ use dml_store::StoreError;
 use futures_util::future::join_all;
 use serde::Deserialize;
 
-use super::{Db, post::PATH as LETTERS};
+use super::{
+    Db,
+    post::{FORMAT, PATH as LETTERS},
+};
 use crate::{
     link::Answers,
     problem::Problem,
@@ -82,7 +85,15 @@ async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
 }
 
 /// Letters of another db node. Those that name blobs wait for them on their own.
-async fn letters(State(db): State<Db>, Json(letters): Json<Vec<Letter>>) -> StatusCode {
+async fn letters(State(db): State<Db>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Problem> {
+    if headers.get(header::CONTENT_TYPE).is_none_or(|format| format != FORMAT) {
+        let detail = format!("letters come as {FORMAT}: send them with that content-type");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-format", detail));
+    }
+    let letters: Vec<Letter> = rmp_serde::from_slice(&body).map_err(|error| {
+        let detail = format!("these are no letters of this version: {error}");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-letters", detail)
+    })?;
     for letter in letters {
         let blobs = letter.blobs();
         if blobs.is_empty() {
@@ -102,7 +113,7 @@ async fn letters(State(db): State<Db>, Json(letters): Json<Vec<Letter>>) -> Stat
             });
         }
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn put_blob(

@@ -24,10 +24,29 @@ use crate::peer::{Peer, PeerError};
 pub(crate) struct Question {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// In which format the body is.
+    pub(crate) format: &'static str,
     pub(crate) body: Bytes,
     /// How long the answer may be kept back on purpose.
     pub(crate) wait: Duration,
 }
+
+impl Question {
+    /// What is there?
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, ..Self::post(path.into(), BYTES, Bytes::new()) }
+    }
+
+    /// To be answered at once.
+    pub(crate) fn post(path: impl Into<String>, format: &'static str, body: Bytes) -> Self {
+        Self { method: Method::POST, path: path.into(), format, body, wait: Duration::ZERO }
+    }
+}
+
+/// A question that people can read.
+pub(crate) const JSON: &str = "application/json";
+/// Bytes without a form.
+pub(crate) const BYTES: &str = "application/octet-stream";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +82,11 @@ pub(crate) async fn exchange(
         let rest = question.body.clone();
         Body::new(Parts { rest, patience: patience.clone(), quiet, last: quiet + question.wait + digest })
     };
-    let mut request = Request::builder().method(&question.method).uri(&question.path);
-    if question.method == Method::POST {
-        request = request.header(header::CONTENT_TYPE, "application/json");
-    }
-    let request = request.body(body).expect("our paths and headers are plain");
+    let request = Request::builder().method(&question.method).uri(&question.path);
+    let request = request
+        .header(header::CONTENT_TYPE, question.format)
+        .body(body)
+        .expect("our paths and headers are plain");
     let asked = async {
         let (head, mut body) = peer.call(request).await?.into_parts();
         let mut bytes = Vec::new();

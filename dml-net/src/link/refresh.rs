@@ -3,9 +3,7 @@
 
 use std::{net::SocketAddr, sync::Weak, time::Duration};
 
-use axum::body::Bytes;
 use futures_util::future::join_all;
-use hyper::Method;
 use tokio::time::Instant;
 
 use super::{
@@ -126,12 +124,7 @@ impl Link {
     }
 
     async fn list(&self, node: &Node) -> Option<Vec<NodeView>> {
-        let question = Question {
-            method: Method::GET,
-            path: "/v1/nodes".into(),
-            body: Bytes::new(),
-            wait: Duration::ZERO,
-        };
+        let question = Question::get("/v1/nodes");
         match exchange(&node.peer, &question, PATIENCE).await {
             Ok((_, bytes)) => {
                 let page = serde_json::from_slice::<Page<NodeView>>(&bytes).ok()?;

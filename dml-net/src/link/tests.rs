@@ -306,7 +306,7 @@ async fn over_sockets_a_node_that_accepts_and_does_not_answer_is_left() {
     let start = Instant::now();
     let node = hung.next(&BTreeSet::new()).expect("there is one");
     let body = Bytes::from(vec![0; 64 << 20]);
-    let question = Question { method: Method::PUT, path: "/".into(), body, wait: Duration::ZERO };
+    let question = Question::post("/", BYTES, body);
     let silence = hung.attempt(&node, &question, Duration::from_millis(300)).await;
     assert!(matches!(silence, Err(Silence::Late(_))) && start.elapsed() < margin, "{silence:?}");
 }

@@ -2,17 +2,16 @@
 //! request. So a worker with many tiny pieces of work pays for HTTP once for many of them, and a lone report waits for
 //! nobody.
 
-use std::{
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use dml_core::node::{Request, Response};
-use hyper::Method;
 use tokio::sync::oneshot;
 
-use super::{Link, PATIENCE, exchange::Question};
+use super::{
+    Link, PATIENCE,
+    exchange::{JSON, Question},
+};
 use crate::{db::ASKS, problem::Problem};
 
 /// What is said to each of several requests.
@@ -67,7 +66,7 @@ async fn carry(link: Link) {
         };
         let (requests, tellers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let body = Bytes::from(serde_json::to_vec(&requests).expect("requests have string keys"));
-        let question = Question { method: Method::POST, path: ASKS.into(), body, wait: Duration::ZERO };
+        let question = Question::post(ASKS, JSON, body);
         let answers = link.call(&question, PATIENCE).await.ok();
         let answers: Answers =
             answers.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
