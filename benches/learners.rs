@@ -1,9 +1,12 @@
 //! How fast learners fit and predict, each through the engine as a worker runs it, from chunks in files.
 //!
 //! ```text
-//! cargo bench -p dml --bench learners -- [boosting|forest|extra|tree|predict] ... [rows]
+//! cargo bench -p dml --bench learners -- [CASE] ... [rows]
 //! cargo bench -p dml --bench learners -- data DIRECTORY [rows]
 //! ```
+//!
+//! Cases: `boosting`, `forest`, `extra`, `tree`, `logistic`, `gaussian_nb`, `ridge`, and `predict`, which tells how fast a
+//! boosted model answers many rows and one.
 //!
 //! The second writes the same table for other programs: `x.npy`, `y.npy`, `table.csv`; its last tenth of rows is what
 //! the first judges models by. Times are the best of `DML_BENCH_TIMES` (3) runs on `RAYON_NUM_THREADS` threads; `auc`
@@ -41,18 +44,21 @@ fn main() -> Result<(), Failure> {
     if let ["data", directory] = words[..] {
         return Ok(data::write_files(Path::new(directory), SEED, count.unwrap_or(1_000_000) / 9 * 10)?);
     }
-    let cases: [Case; 5] = [
+    let cases: [Case; 8] = [
         ("boosting", "gradient_boosting", vec![("n_estimators", Value::Int(100))], 1_000_000),
         ("forest", "random_forest", vec![("n_estimators", Value::Int(100))], 100_000),
         ("extra", "extra_trees", vec![("n_estimators", Value::Int(100))], 100_000),
         ("tree", "decision_tree", vec![("max_depth", Value::Int(10))], 1_000_000),
+        ("logistic", "logistic", vec![], 1_000_000),
+        ("gaussian_nb", "gaussian_nb", vec![], 1_000_000),
+        ("ridge", "ridge", vec![], 1_000_000),
         ("predict", "gradient_boosting", vec![("n_estimators", Value::Int(100))], 100_000),
     ];
     if let Some(unknown) = words.iter().find(|word| cases.iter().all(|(name, ..)| name != *word)) {
         return Err(format!("there is no case '{unknown}'").into());
     }
     println!(
-        "{:<10} {:>9} {:>10} {:>10} {:>8} {:>9}",
+        "{:<11} {:>9} {:>10} {:>10} {:>8} {:>9}",
         "case", "rows", "prepare s", "fit s", "auc", "peak MiB"
     );
     for (name, kind, params, default) in cases {
@@ -67,10 +73,12 @@ fn main() -> Result<(), Failure> {
 fn run(name: &str, kind: &str, params: &[(&str, Value)], count: usize) -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let mut table = Stored::write(directory.path(), SEED, count)?;
-    let problem = check_problem(&table.dataset, Task::Classification, TARGET, None)?;
     let registry = Registry::default();
+    // The class is a number too: of a regression, `auc` tells how well its numbers part the classes.
+    let task = registry.get(kind)?.kind().tasks.last().copied().unwrap_or(Task::Regression);
+    let problem = check_problem(&table.dataset, task, TARGET, None)?;
     let given = Params(params.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect());
-    let params = registry.check(kind, Task::Classification, &given)?;
+    let params = registry.check(kind, task, &given)?;
     let split = Split::All;
     let job = |plan, work| JobSpec { parent: None, role: "bench".into(), work, plan };
     let (mut prepare_s, mut fit_s, mut model) = (f64::INFINITY, f64::INFINITY, Vec::new());
@@ -93,11 +101,12 @@ fn run(name: &str, kind: &str, params: &[(&str, Value)], count: usize) -> Result
     let test = rows(SEED, count as u64, (count / 9).clamp(1000, 100_000));
     let batch = data::batch(&test);
     let predictor = model.predictor(&registry)?;
-    let Scores::Probabilities(said) = predictor.scores(&batch)? else {
-        return Err("no probabilities".into());
+    let said = match predictor.scores(&batch)? {
+        Scores::Probabilities(p) => p.column(1).to_vec(),
+        Scores::Values(values) => values.to_vec(),
     };
-    let auc = auc(&said.column(1).to_vec(), &test.y);
-    println!("{name:<10} {count:>9} {prepare_s:>10.2} {fit_s:>10.2} {auc:>8.4} {peak:>9.0}");
+    let auc = auc(&said, &test.y);
+    println!("{name:<11} {count:>9} {prepare_s:>10.2} {fit_s:>10.2} {auc:>8.4} {peak:>9.0}");
     if name == "predict" {
         predictions(&model, &registry, &test)?;
     }

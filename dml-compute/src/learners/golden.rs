@@ -1,4 +1,7 @@
-//! All deterministic kinds but trees on one small table: the same bytes on any number of threads, and in every version.
+//! All deterministic kinds but trees on one small table: the same bytes on any number of threads, in whatever order units
+//! are done, and in every version.
+
+use std::collections::BTreeMap;
 
 use dml_core::{Digest, Params, Plan, Task, Value};
 
@@ -41,6 +44,17 @@ fn table(task: Task) -> Block {
 }
 
 fn run(learner: &dyn AnyLearner, block: &Block, task: Task, given: &Params) -> Result<Vec<u8>, WorkError> {
+    run_in_order(learner, block, task, given, false)
+}
+
+/// The units of a round from the first to the last, or backwards.
+fn run_in_order(
+    learner: &dyn AnyLearner,
+    block: &Block,
+    task: Task,
+    given: &Params,
+    backwards: bool,
+) -> Result<Vec<u8>, WorkError> {
     let classes = if task == Task::Regression { 0 } else { 3 };
     let table = Table::new(block, 5, classes);
     let params = learner.kind().check(given).expect("valid parameters");
@@ -49,8 +63,14 @@ fn run(learner: &dyn AnyLearner, block: &Block, task: Task, given: &Params) -> R
     let fit = Fit { task, classes, params: &params, seed: 7, plan, rows: &table };
     let mut state: Option<Vec<u8>> = None;
     for round in 0..plan.rounds {
-        let units = (0..plan.units).map(|index| learner.unit(&fit, round, index, state.as_deref()));
-        let partials = units.collect::<Result<Vec<_>, _>>()?;
+        let mut indices: Vec<u32> = (0..plan.units).collect();
+        if backwards {
+            indices.reverse();
+        }
+        let units =
+            indices.iter().map(|&index| Ok((index, learner.unit(&fit, round, index, state.as_deref())?)));
+        let partials: BTreeMap<u32, Vec<u8>> = units.collect::<Result<_, WorkError>>()?;
+        let partials: Vec<Vec<u8>> = partials.into_values().collect();
         match learner.fold(&fit, round, state.as_deref(), &partials)? {
             Folded::Next(next) => state = Some(next),
             Folded::Done(model) => return Ok(model),
@@ -86,11 +106,13 @@ fn models_are_golden_on_any_number_of_threads() {
     let mut found = Vec::new();
     each(|learner, task| {
         let block = table(task);
-        let fit = |threads| {
-            on_threads(threads, || run(learner, &block, task, &params(learner.kind().name)).unwrap())
+        let fit = |threads, backwards| {
+            let params = params(learner.kind().name);
+            on_threads(threads, || run_in_order(learner, &block, task, &params, backwards).unwrap())
         };
-        let (one, four) = (fit(1), fit(4));
+        let (one, four) = (fit(1, false), fit(4, false));
         assert!(one == four, "{} depends on the number of threads", learner.kind().name);
+        assert!(one == fit(3, true), "{} depends on the order of units", learner.kind().name);
         found.push((learner.kind().name, Digest::of(&one).to_string()[..16].to_string()));
     });
     found.sort();

@@ -25,6 +25,11 @@ fn models_of_trees_are_golden() {
         (HOUSES, Regression, "price"),
     ];
     let kinds = ["decision_tree", "extra_trees", "gradient_boosting", "random_forest"];
+    let registry = Registry::default();
+    let of_trees = registry.kinds().into_iter().filter(|kind| kind.encoding == crate::Encoding::Codes);
+    let mut of_trees: Vec<&str> = of_trees.map(|kind| kind.name).collect();
+    of_trees.sort_unstable();
+    assert_eq!(of_trees, kinds, "every kind has its golden bytes: the others in learners/golden.rs");
     let mut found = Vec::new();
     for (csv, task, target) in tables {
         let mut trial = Trial::new(csv, task, target);
