@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::WorkError, kind::Kind, onnx};
+use crate::{error::WorkError, kind::Kind, onnx, prepare::Moments};
 
 /// How a table becomes the matrix that a learner sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,9 @@ pub trait Rows: Sync {
 
     /// How many training rows each class has; nothing for regression.
     fn class_rows(&self) -> Vec<u64>;
+
+    /// Count, mean, spread and range of the target in all training rows; none for classification.
+    fn target(&self) -> Option<Moments>;
 
     /// What was kept under that name of the same rows in the same encoding, by any fit, if it is there still. The name
     /// says all else that it is a function of, so that no result depends on whether it is there.

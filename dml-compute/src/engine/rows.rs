@@ -14,7 +14,7 @@ use crate::{
     error::WorkError,
     learner::{Block, Encoding, Kept, Rows},
     pipeline::Pipeline,
-    prepare::{Profile, Target, Values},
+    prepare::{Moments, Profile, Target, Targets, Values},
     table,
 };
 
@@ -127,6 +127,13 @@ impl Rows for TrainingRows<'_> {
 
     fn class_rows(&self) -> Vec<u64> {
         self.prepared.profile.class_rows()
+    }
+
+    fn target(&self) -> Option<Moments> {
+        match &self.prepared.profile.targets {
+            Targets::Numbers(moments) => Some(*moments),
+            Targets::Classes(_) => None,
+        }
     }
 
     fn recall(&self, name: Digest) -> Option<Kept> {

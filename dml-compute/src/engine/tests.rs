@@ -199,15 +199,23 @@ fn whoever_computes_a_unit_the_result_is_the_same() {
 }
 
 fn scattered(job: &JobSpec, shelf: &Shelf) -> Vec<u8> {
+    let forgetful = Engine::new(Registry::default()).with_cache_bytes(0);
+    scattered_over(job, shelf, |_, _| &forgetful)
+}
+
+/// The engine for each piece is chosen by its round and unit.
+fn scattered_over<'a>(job: &JobSpec, shelf: &Shelf, node: impl Fn(u32, u32) -> &'a Engine) -> Vec<u8> {
     let mut state: Option<Vec<u8>> = None;
     for round in 0..job.plan.rounds {
         let mut order: Vec<u32> = (0..job.plan.units).collect();
         order.sort_by_key(|unit| rng::draw(u64::from(round), u64::from(*unit)));
-        let node = || Engine::new(Registry::default()).with_cache_bytes(0);
-        let unit = |index: &u32| (*index, node().unit(job, round, *index, state.as_deref(), shelf).unwrap());
+        let unit = |index: &u32| {
+            (*index, node(round, *index).unit(job, round, *index, state.as_deref(), shelf).unwrap())
+        };
         let partials: BTreeMap<u32, Vec<u8>> = order.iter().map(unit).collect();
         let partials: Vec<Vec<u8>> = partials.into_values().collect();
-        let outcome = node().fold(job, round, state.as_deref(), &partials, shelf).unwrap();
+        let outcome =
+            node(round, job.plan.units).fold(job, round, state.as_deref(), &partials, shelf).unwrap();
         if outcome.finished {
             return outcome.state;
         }

@@ -3,11 +3,17 @@
 //! features, as in LightGBM (Ke et al. 2017).
 //!
 //! Losses: squared error; log-loss of two classes; log-loss of several, with a tree a class in each iteration.
-//! A round is several iterations by one unit. The state is the trees so far. What they sum up to for each training row is
-//! kept in memory from round to round; where it is not there, it is added up again, in the same order, so that a resumed
-//! fit equals one that never stopped. Rounds over shards of the rows are left out.
+//!
+//! A round is several iterations by one unit; or, if the parameters say so, each unit has a shard of the rows, and a round
+//! asks all of them for sums by bin of the nodes that may come to be split ([`super::trees`]). Sums are of
+//! integers, so both ways give the same trees. The state is the trees so far. What they sum up to for each training row
+//! is kept in memory from round to round; where it is not there, it is added up again, in the same order, so that a
+//! resumed fit equals one that never stopped.
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use dml_core::{Digest, Params, Plan, Task};
 use ndarray::Array2;
@@ -16,10 +22,11 @@ use serde::{Deserialize, Serialize};
 use super::trees::{
     Bins, Ensemble, Tree,
     binned::Binned,
-    boost::{Booster, Stop},
-    cart::{class, mean},
-    ensemble::Link,
+    boost::{Boosted, Booster},
+    objective::{Derived, Objective, Reach},
+    shard::{Common, Iteration, Round, Seen, Shard},
     stepped::training_sums,
+    sums::Moments,
 };
 use crate::{
     error::WorkError,
@@ -33,6 +40,9 @@ const ROUND_VALUES: u64 = 1 << 28;
 /// At least so many rounds, for progress; at most so many, for each begins by reading the table and adding up the trees.
 const ROUNDS: (u64, u64) = (8, 20);
 
+/// With more classes or leaves than these, what shards would send outweighs what they save.
+const MOST_SHARDED: (usize, i64) = (16, 1024);
+
 /// The learner of the kind `gradient_boosting`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GradientBoosting;
@@ -40,26 +50,38 @@ pub struct GradientBoosting;
 /// A fit on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    bins: Bins,
-    /// None before the first round.
-    ensemble: Option<Ensemble>,
+    ensemble: Ensemble,
     /// With early stopping, the loss on the validation rows before the first iteration and after each.
     losses: Vec<f64>,
+    /// How far derivatives reach in the iteration to come.
+    reach: Vec<Reach>,
+    /// Over shards: the iteration on its way.
+    iteration: Option<Iteration>,
 }
 
-/// What a round adds.
+/// What a unit of a round hands to the fold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Part {
+    /// Whole iterations.
+    Growth(Growth),
+    /// What a shard of the rows has seen.
+    Seen(Seen),
+}
+
+/// What whole iterations add.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
-    base: Vec<f64>,
     trees: Vec<Tree>,
+    /// All losses.
     losses: Vec<f64>,
+    reach: Vec<Reach>,
     /// Whether the loss no longer falls.
     stopped: bool,
 }
 
 impl Learner for GradientBoosting {
     type State = State;
-    type Partial = Growth;
+    type Partial = Part;
     type Model = Ensemble;
 
     fn kind(&self) -> Kind {
@@ -107,6 +129,14 @@ impl Learner for GradientBoosting {
                 10_000,
             ),
             float("tol", "Early stopping: by how much the loss must fall to count.", 1e-7, 0.0, 1e9),
+            int(
+                "shards",
+                "Over how many shards of the rows the fit is spread, for as many workers; the trees are the same. A round a \
+                 level of a tree goes through a db node, so it pays where one worker takes minutes.",
+                1,
+                1,
+                1024,
+            ),
         ];
         Kind {
             name: "gradient_boosting",
@@ -114,7 +144,7 @@ impl Learner for GradientBoosting {
             tasks: vec![Task::Regression, Task::Classification],
             params,
             default: true,
-            parallel: false,
+            parallel: true,
             deterministic: true,
             exportable: vec!["native", "json", "onnx"],
             encoding: Encoding::Codes,
@@ -124,50 +154,56 @@ impl Learner for GradientBoosting {
     fn plan(&self, params: &Params, shape: &Shape) -> Plan {
         let iterations = iterations(params);
         let trees = if shape.classes > 2 { shape.classes as u64 } else { 1 };
-        let values = shape.rows.saturating_mul(shape.columns as u64).saturating_mul(trees).max(1);
+        let values = shape.rows.saturating_mul(shape.columns as u64).max(1);
+        let (classes, leaves) = MOST_SHARDED;
+        let shards = match params.int("shards") {
+            _ if shape.classes > classes || params.int("max_leaves") > leaves => 1,
+            shards => shards.max(1) as u64,
+        };
+        let units = shards.min(shape.chunks as u64).max(1) as u32;
+        if units > 1 {
+            // Each round but the first of an iteration brings at least one of the splits.
+            let rounds = iterations.saturating_mul(params.int("max_leaves") as u64);
+            return Plan { rounds: rounds.min(u64::from(u32::MAX)) as u32, units, fold: true };
+        }
         let (least, most) = ROUNDS;
-        let rounds = iterations.saturating_mul(values).div_ceil(ROUND_VALUES).clamp(least, most);
+        let values = iterations.saturating_mul(values).saturating_mul(trees);
+        let rounds = values.div_ceil(ROUND_VALUES).clamp(least, most);
         Plan::sequential(rounds.min(iterations) as u32)
     }
 
     fn start(&self, fit: &Fit) -> Result<State, WorkError> {
-        let max_bins = fit.params.int("max_bins").max(2) as usize;
-        let bins = Bins::of(&fit.rows.sample()?.x, max_bins);
-        Ok(State { bins, ensemble: None, losses: Vec::new() })
+        let objective = Objective::new(fit)?;
+        let ensemble = Ensemble::new(objective.link, fit.rows.width(), objective.base());
+        let reach = objective.first_reach();
+        let mut state = State { ensemble, losses: Vec::new(), reach, iteration: None };
+        if fit.plan.units > 1 {
+            let bins = bins(fit)?;
+            state.iteration = Some(Iteration::next(&common(fit, &bins, &objective, &state), Vec::new()));
+        }
+        Ok(state)
     }
 
-    fn unit(&self, fit: &Fit, round: u32, _: u32, state: &State) -> Result<Growth, WorkError> {
-        let table = Binned::of(fit, &state.bins)?;
-        let (link, outputs) = link(fit);
-        let balanced = fit.task == Task::Classification && fit.params.text("class_weight") == "balanced";
-        let weights = if balanced { fit.class_weights() } else { Vec::new() };
-        let ensemble = match &state.ensemble {
-            None => Ensemble::new(link, table.width, base(link, outputs, &weights, &table.y)),
-            Some(ensemble) => ensemble.clone(),
-        };
-        if (ensemble.link(), ensemble.width(), ensemble.base().len()) != (link, table.width, outputs) {
+    fn unit(&self, fit: &Fit, round: u32, index: u32, state: &State) -> Result<Part, WorkError> {
+        let (bins, objective) = (bins(fit)?, Objective::new(fit)?);
+        let ensemble = &state.ensemble;
+        let fits = (ensemble.link(), ensemble.width(), ensemble.base().len())
+            == (objective.link, fit.rows.width(), objective.outputs);
+        if !fits || state.reach.len() != objective.outputs {
             let why = "its trees are for another table".into();
             return Err(WorkError::Corrupt { what: "the state of the boosting", why });
         }
-        let sums = take_sums(fit, state)
-            .filter(|sums| sums.len() == table.rows() * outputs)
-            .unwrap_or_else(|| training_sums(&ensemble, &state.bins, &table));
-        let stop = Stop::new(fit, &table, state.losses.clone());
-        let mut booster = Booster::new(fit, &state.bins, &table, (link, outputs), weights, sums, stop);
-        let at = |round: u32| u64::from(round) * iterations(fit.params) / u64::from(fit.plan.rounds.max(1));
-        for iteration in at(round)..at(round + 1) {
-            if booster.is_done() {
-                break;
+        match (&state.iteration, fit.task) {
+            (None, _) => grow(fit, round, state, &bins, &objective).map(Part::Growth),
+            (Some(iteration), Task::Regression) => {
+                let common = common(fit, &bins, &objective, state);
+                look::<Moments<2>>(iteration, &common, round, index).map(Part::Seen)
             }
-            booster.iterate(iteration);
+            (Some(iteration), Task::Classification) => {
+                let common = common(fit, &bins, &objective, state);
+                look::<Moments<3>>(iteration, &common, round, index).map(Part::Seen)
+            }
         }
-        let stopped = booster.is_done();
-        let (trees, losses, sums) = booster.finish();
-        let growth = Growth { base: ensemble.base().to_vec(), trees, losses, stopped };
-        if !stopped && round + 1 < fit.plan.rounds {
-            keep_sums(fit, &grown(fit, state.clone(), vec![growth.clone()])?, sums);
-        }
-        Ok(growth)
     }
 
     fn fold(
@@ -175,14 +211,29 @@ impl Learner for GradientBoosting {
         fit: &Fit,
         round: u32,
         state: State,
-        growth: Vec<Growth>,
+        parts: Vec<Part>,
     ) -> Result<Folded<State, Ensemble>, WorkError> {
-        let stopped = growth.iter().any(|growth| growth.stopped);
-        match grown(fit, state, growth)? {
-            State { ensemble: Some(ensemble), .. } if stopped || round + 1 >= fit.plan.rounds => {
-                Ok(Folded::Done(ensemble))
+        let mut seen = Vec::new();
+        let mut state = state;
+        for part in parts {
+            match part {
+                Part::Growth(growth) if state.iteration.is_none() => {
+                    let stopped = growth.stopped;
+                    state = grown(state, growth)?;
+                    if stopped || round + 1 >= fit.plan.rounds {
+                        return Ok(Folded::Done(state.ensemble));
+                    }
+                }
+                Part::Seen(part) if state.iteration.is_some() => seen.push(part),
+                Part::Growth(_) | Part::Seen(_) => {
+                    let why = "it is of another way to fit".into();
+                    return Err(WorkError::Corrupt { what: "a part of a fit", why });
+                }
             }
-            state => Ok(Folded::Next(state)),
+        }
+        match state.iteration.take() {
+            None => Ok(Folded::Next(state)),
+            Some(iteration) => close(fit, state, iteration, &seen),
         }
     }
 
@@ -207,35 +258,69 @@ fn iterations(params: &Params) -> u64 {
     params.int("n_estimators").max(1) as u64
 }
 
-/// How sums become scores, and how many of them there are a row.
-fn link(fit: &Fit) -> (Link, usize) {
-    match (fit.task, fit.classes) {
-        (Task::Regression, _) => (Link::Identity, 1),
-        (Task::Classification, 2) => (Link::Logistic, 1),
-        (Task::Classification, classes) => (Link::Softmax, classes.max(1)),
+/// Where features are cut: the same for every worker, as it follows from the sample that they share.
+fn bins(fit: &Fit) -> Result<Arc<Bins>, WorkError> {
+    let (max_bins, name) = (fit.params.int("max_bins").max(2) as usize, cuts(fit));
+    if let Some(bins) = fit.rows.recall(name).and_then(|kept| kept.downcast().ok()) {
+        return Ok(bins);
     }
+    let bins = Arc::new(Bins::of(&fit.rows.sample()?.x, max_bins));
+    fit.rows.keep(name, bins.width() * max_bins * size_of::<f64>(), bins.clone());
+    Ok(bins)
 }
 
-/// The state after a round.
-fn grown(fit: &Fit, state: State, growth: Vec<Growth>) -> Result<State, WorkError> {
-    let State { bins, mut ensemble, mut losses } = state;
-    for Growth { base, trees, losses: more, .. } in growth {
-        let before = ensemble.unwrap_or_else(|| Ensemble::new(link(fit).0, bins.width(), base));
-        ensemble = Some(before.with(trees)?);
-        losses.extend(more);
+/// What the bins are kept under, of the same rows.
+fn cuts(fit: &Fit) -> Digest {
+    Digest::of_value(&("bins", fit.params.int("max_bins")))
+}
+
+/// Whole iterations, by one unit.
+fn grow(
+    fit: &Fit,
+    round: u32,
+    state: &State,
+    bins: &Bins,
+    objective: &Objective,
+) -> Result<Growth, WorkError> {
+    let table = Binned::of(fit, bins)?;
+    let sums = take_sums(fit, state)
+        .filter(|sums| sums.len() == table.rows() * objective.outputs)
+        .unwrap_or_else(|| training_sums(&state.ensemble, bins, &table));
+    let (reach, losses) = (state.reach.clone(), state.losses.clone());
+    let mut booster = Booster::new(fit, bins, &table, objective, reach, sums, losses);
+    let at = |round: u32| u64::from(round) * iterations(fit.params) / u64::from(fit.plan.rounds.max(1));
+    for iteration in at(round)..at(round + 1) {
+        if booster.is_done() {
+            break;
+        }
+        booster.iterate(iteration);
     }
-    Ok(State { bins, ensemble, losses })
+    let stopped = booster.is_done();
+    let Boosted { trees, losses, sums, reach } = booster.finish();
+    let growth = Growth { trees, losses, reach, stopped };
+    if !stopped && round + 1 < fit.plan.rounds {
+        keep_sums(fit, &grown(state.clone(), growth.clone())?, sums);
+    }
+    Ok(growth)
+}
+
+/// The state after a round of whole iterations.
+fn grown(state: State, growth: Growth) -> Result<State, WorkError> {
+    let Growth { trees, losses, reach, .. } = growth;
+    Ok(State { ensemble: state.ensemble.with(trees)?, losses, reach, iteration: None })
 }
 
 /// What the sums of a state are kept under. They follow from the state and the rows.
-fn name_of(state: &State) -> Digest {
-    Digest::of_value(&("sums", state))
+fn name_of(fit: &Fit, state: &State) -> Digest {
+    Digest::of_value(&("sums", fit.params.int("max_bins"), state))
 }
 
 /// The sums of this state if they are here. They are taken out, as the next state has others.
 fn take_sums(fit: &Fit, state: &State) -> Option<Vec<f64>> {
-    state.ensemble.as_ref()?;
-    let name = name_of(state);
+    if state.ensemble.trees().is_empty() {
+        return None;
+    }
+    let name = name_of(fit, state);
     let kept = fit.rows.recall(name)?;
     fit.rows.forget(name);
     let sums = kept.downcast::<Vec<f64>>().ok()?;
@@ -243,24 +328,71 @@ fn take_sums(fit: &Fit, state: &State) -> Option<Vec<f64>> {
 }
 
 fn keep_sums(fit: &Fit, state: &State, sums: Vec<f64>) {
-    fit.rows.keep(name_of(state), sums.len() * size_of::<f64>(), Arc::new(sums));
+    fit.rows.keep(name_of(fit, state), sums.len() * size_of::<f64>(), Arc::new(sums));
 }
 
-/// The best answer without a tree: the mean, or the logarithms of the classes' shares. A class without rows counts as
-/// half a row.
-fn base(link: Link, outputs: usize, weights: &[f64], y: &[f64]) -> Vec<f64> {
-    let rows = |index: u32, classes: usize| {
-        let count = y.iter().filter(|&&y| class(y, classes) == index).count();
-        let count = if count == 0 { 0.5 } else { count as f64 };
-        weights.get(index as usize).map_or(count, |weight| count * weight)
+fn common<'a>(fit: &'a Fit, bins: &'a Bins, objective: &'a Objective, state: &'a State) -> Common<'a> {
+    Common { fit, bins, objective, ensemble: &state.ensemble, reach: &state.reach }
+}
+
+/// A round of one shard.
+fn look<S: Derived>(
+    iteration: &Iteration,
+    common: &Common,
+    round: u32,
+    index: u32,
+) -> Result<Seen, WorkError> {
+    let fit = common.fit;
+    let chunks = fit.plan.share(index, fit.rows.chunks());
+    let table = Binned::of_chunks(fit, common.bins, cuts(fit), chunks)?;
+    // A shard after a round follows from the job, which is all that the state of the round follows from.
+    let job = Digest::of_value(&("shard", fit.params, fit.seed, fit.plan, index));
+    let name = |round: u32| job.child(&format!("{round}"));
+    let kept = round.checked_sub(1).and_then(|before| take::<Shard<S>>(fit, name(before)));
+    let (seen, shard) = iteration.look(common, &table, kept)?;
+    let bytes = shard.bytes();
+    fit.rows.keep(name(round), bytes, Arc::new(Mutex::new(Some(shard))));
+    Ok(seen)
+}
+
+/// What is kept under that name: for one alone, as it changes.
+fn take<T: Any + Send>(fit: &Fit, name: Digest) -> Option<T> {
+    let kept = fit.rows.recall(name)?;
+    fit.rows.forget(name);
+    let kept = kept.downcast::<Mutex<Option<T>>>().ok()?;
+    kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The end of a round over shards.
+fn close(
+    fit: &Fit,
+    mut state: State,
+    mut iteration: Iteration,
+    seen: &[Seen],
+) -> Result<Folded<State, Ensemble>, WorkError> {
+    let (bins, objective) = (bins(fit)?, Objective::new(fit)?);
+    let mut losses = std::mem::take(&mut state.losses);
+    let common = common(fit, &bins, &objective, &state);
+    let round = match fit.task {
+        Task::Regression => iteration.fold::<Moments<2>>(&common, &mut losses, seen)?,
+        Task::Classification => iteration.fold::<Moments<3>>(&common, &mut losses, seen)?,
     };
-    match link {
-        Link::Identity | Link::Mean => vec![mean(y)],
-        Link::Logistic => vec![libm::log(rows(1, 2) / rows(0, 2))],
-        Link::Softmax | Link::Shares => {
-            (0..outputs).map(|k| libm::log(rows(k as u32, outputs) / y.len() as f64)).collect()
+    state.losses = losses;
+    match round {
+        Round::Stopped => return Ok(Folded::Done(state.ensemble)),
+        Round::Growing => state.iteration = Some(iteration),
+        Round::Grown(trees, reach) => {
+            (state.ensemble, state.reach) = (state.ensemble.with(trees)?, reach);
+            let done = state.ensemble.trees().len() as u64 / objective.trees().max(1) as u64;
+            if done >= iterations(fit.params) {
+                return Ok(Folded::Done(state.ensemble));
+            }
+            let common = self::common(fit, &bins, &objective, &state);
+            let next = Iteration::next(&common, iteration.into_trees());
+            state.iteration = Some(next);
         }
     }
+    Ok(Folded::Next(state))
 }
 
 #[cfg(test)]
@@ -355,6 +487,87 @@ mod tests {
             assert_eq!(whole, fit(2, 5, 7));
             assert_eq!(whole, fit(1, 3, 50));
         }
+    }
+
+    fn sharded(units: u32) -> Option<Plan> {
+        Some(Plan { rounds: 10_000, units, fold: true })
+    }
+
+    fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+    }
+
+    /// Rows over any number of shards, on any number of threads, give the trees of one unit alone.
+    #[test]
+    fn shards_give_the_trees_of_one_machine() {
+        let tables = [
+            (block(2500, wave), Task::Regression, 0),
+            (block(2500, xor), Task::Classification, 2),
+            (block(2500, rings), Task::Classification, 3),
+        ];
+        let ways: [&[(&str, Value)]; 7] = [
+            &[],
+            &[
+                ("early_stopping", Value::Bool(true)),
+                ("n_iter_no_change", Value::Int(2)),
+                ("tol", Value::Float(1e-3)),
+            ],
+            &[("subsample", Value::Float(0.6)), ("max_features", Value::Float(0.5))],
+            &[("class_weight", Value::Text("balanced".into())), ("min_samples_leaf", Value::Int(1))],
+            &[
+                ("max_depth", Value::Int(3)),
+                ("learning_rate", Value::Float(1.0)),
+                ("l2_regularization", Value::Float(0.0)),
+            ],
+            &[("max_leaves", Value::Int(2)), ("max_bins", Value::Int(7))],
+            &[
+                ("max_leaves", Value::Int(200)),
+                ("min_samples_leaf", Value::Int(2)),
+                ("subsample", Value::Float(0.9)),
+                ("early_stopping", Value::Bool(true)),
+            ],
+        ];
+        for (table, task, classes) in &tables {
+            for way in ways {
+                let way =
+                    way.iter().filter(|(name, _)| *task == Task::Classification || *name != "class_weight");
+                let way = way.cloned().chain([("n_estimators", Value::Int(6))]).collect::<Vec<_>>();
+                let fit = |threads, chunks, plan| {
+                    on_threads(threads, || {
+                        run_cut(&LEARNER, table, &params(&way), *task, *classes, chunks, plan).unwrap()
+                    })
+                };
+                let alone = fit(2, 3, Some(Plan::sequential(2)));
+                assert!(alone.trees().iter().all(|tree| tree.nodes().len() > 1));
+                for (threads, chunks, units) in [(1, 2, 2), (4, 11, 3), (1, 7, 7), (4, 2, 5)] {
+                    assert_eq!(
+                        alone,
+                        fit(threads, chunks, sharded(units)),
+                        "{task:?} {way:?} {units} shards"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn odd_tables_in_shards_are_no_exception() {
+        let one = block(1, |_| (vec![3.0], 7.0));
+        let constant = block(50, |row| (vec![1.0, f64::NAN], noise(row, 0)));
+        let huge = block(50, |row| (vec![row as f64], if row % 2 == 0 { f64::MAX } else { -f64::MAX }));
+        for table in [&one, &constant, &huge] {
+            let fit = |plan| run_cut(&LEARNER, table, &trees(9), Task::Regression, 0, 3, plan).unwrap();
+            assert_eq!(fit(sharded(3)), fit(None));
+        }
+        let single = block(20, |row| (vec![noise(row, 0)], 0.0));
+        for classes in 1..4 {
+            let fit =
+                |plan| run_cut(&LEARNER, &single, &trees(9), Task::Classification, classes, 3, plan).unwrap();
+            assert_eq!(fit(sharded(3)), fit(None));
+        }
+        let infinite = block(30, |row| (vec![row as f64], if row == 7 { f64::INFINITY } else { 1.0 }));
+        let refused = run_cut(&LEARNER, &infinite, &trees(3), Task::Regression, 0, 5, sharded(2));
+        assert!(matches!(refused, Err(WorkError::Input(why)) if why.contains("row 7")));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use crate::{
     error::WorkError,
     learner::{Block, Fit, Folded, Learner, Rows, Scores, Shape},
+    learners::trees::cart::mean,
+    prepare::Moments,
 };
 
 /// A block cut into chunks of equal size.
@@ -50,6 +52,14 @@ impl Rows for Table<'_> {
     fn class_rows(&self) -> Vec<u64> {
         let rows = |class| self.block.y.iter().filter(|y| **y as usize == class).count() as u64;
         (0..self.classes).map(rows).collect()
+    }
+
+    fn target(&self) -> Option<Moments> {
+        let y = self.block.y.as_slice()?;
+        let fold = |first, pick: fn(f64, f64) -> f64| y.iter().copied().fold(first, pick);
+        let (min, max) = (fold(f64::INFINITY, f64::min), fold(f64::NEG_INFINITY, f64::max));
+        let moments = Moments { count: y.len() as u64, mean: mean(y), m2: 0.0, min, max };
+        (self.classes == 0).then_some(moments)
     }
 }
 

@@ -3,7 +3,7 @@
 //! They are held twice. Histograms of all features read them row by row, in groups of four features whose sums fit the
 //! first-level cache; parting a node's rows, and sums of few features, read one column.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use dml_core::Digest;
 use ndarray::Array2;
@@ -50,16 +50,32 @@ struct Piece {
 impl Binned {
     /// The rows of a fit: kept from before, or read chunk by chunk and kept.
     pub(crate) fn of(fit: &Fit, bins: &Bins) -> Result<Arc<Self>, WorkError> {
-        let name = Digest::of_value(&("binned", bins));
+        let table = Self::of_chunks(fit, bins, Digest::of_value(bins), 0..fit.rows.chunks())?;
+        if table.rows() == 0 {
+            return Err(WorkError::Input(
+                "there are no rows to train on; add rows, or hold out fewer".into(),
+            ));
+        }
+        Ok(table)
+    }
+
+    /// The rows of some chunks; possibly none. `cuts` names the bins.
+    pub(crate) fn of_chunks(
+        fit: &Fit,
+        bins: &Bins,
+        cuts: Digest,
+        chunks: Range<usize>,
+    ) -> Result<Arc<Self>, WorkError> {
+        let name = Digest::of_value(&("binned", cuts, &chunks));
         if let Some(table) = fit.rows.recall(name).and_then(|kept| kept.downcast().ok()) {
             return Ok(table);
         }
-        let table = Arc::new(Self::read(fit.rows, bins)?);
+        let table = Arc::new(Self::read(fit.rows, bins, chunks)?);
         fit.rows.keep(name, table.bytes(), table.clone());
         Ok(table)
     }
 
-    fn read(rows: &dyn Rows, bins: &Bins) -> Result<Self, WorkError> {
+    fn read(rows: &dyn Rows, bins: &Bins, chunks: Range<usize>) -> Result<Self, WorkError> {
         let width = rows.width();
         if bins.width() != width {
             let why = format!("it has {} features, the table {width}", bins.width());
@@ -67,10 +83,9 @@ impl Binned {
         }
         let cutters = (0..width).map(|feature| bins.cutter(feature)).collect::<Vec<_>>();
         let mut table = Self::empty(bins);
-        let chunks = rows.chunks();
         // As many chunks at a time as there are threads, so that few are in memory as numbers.
-        for first in (0..chunks).step_by(rayon::current_num_threads()) {
-            let end = (first + rayon::current_num_threads()).min(chunks);
+        for first in chunks.clone().step_by(rayon::current_num_threads()) {
+            let end = (first + rayon::current_num_threads()).min(chunks.end);
             let piece = |chunk| {
                 let block = rows.block_once(chunk)?;
                 let (groups, columns) = cut(&cutters, &block.x);
@@ -78,15 +93,10 @@ impl Binned {
             };
             let pieces = (first..end).into_par_iter().map(piece).collect::<Vec<Result<Piece, WorkError>>>();
             for piece in pieces {
-                table.push(piece?, chunks);
+                table.push(piece?, chunks.len());
             }
         }
         let count = table.rows();
-        if count == 0 {
-            return Err(WorkError::Input(
-                "there are no rows to train on; add rows, or hold out fewer".into(),
-            ));
-        }
         if u32::try_from(count).is_err() {
             return Err(WorkError::Input("trees take at most 4,294,967,295 rows; train on fewer".into()));
         }

@@ -43,6 +43,14 @@ pub(crate) struct Limits {
     pub(crate) min_split: i64,
 }
 
+impl Limits {
+    /// Whether a node of so many rows in this depth may be split.
+    pub(super) fn allow(&self, rows: i64, depth: usize) -> bool {
+        let deep = self.max_depth > 0 && depth >= self.max_depth;
+        !deep && rows >= self.min_split && rows >= self.min_leaf * 2
+    }
+}
+
 /// Which questions a node looks at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice {
@@ -86,8 +94,13 @@ pub(super) struct Open<S: Sums> {
     pub(super) histogram: Option<Histogram>,
 }
 
-#[cfg(test)]
 impl<S: Sums> Open<S> {
+    /// One whose rows are elsewhere.
+    pub(super) fn remote(path: u64, depth: usize, total: S::Total, histogram: Histogram) -> Self {
+        Self { at: 0, rows: 0..0, depth, path, total, histogram: Some(histogram) }
+    }
+
+    #[cfg(test)]
     pub(super) fn whole(total: S::Total) -> Self {
         Self { at: 0, rows: 0..0, depth: 0, path: 0, total, histogram: None }
     }
@@ -128,9 +141,9 @@ impl<S: Sums> PartialEq for Ready<S> {
 impl<S: Sums> Eq for Ready<S> {}
 
 /// A node while the tree grows.
-enum Branch<S: Sums> {
-    Leaf { total: S::Total, rows: Range<usize> },
-    Split { split: Split, missing_left: bool, left: usize, right: usize },
+pub(super) enum Branch<S: Sums> {
+    Leaf { total: S::Total },
+    Split { feature: usize, bin: usize, missing_left: bool, gain: f64, left: usize, right: usize },
 }
 
 /// The leaves that wait.
@@ -147,7 +160,9 @@ impl<S: Sums> Grower<'_, S> {
         let mut parted = vec![0; rows.len()];
         let mut queue = Queue { ready: BinaryHeap::new(), kept: 0 };
         let total = self.total(&rows);
-        let mut branches = vec![Branch::Leaf { total: total.clone(), rows: 0..rows.len() }];
+        let mut branches = vec![Branch::Leaf { total: total.clone() }];
+        // Where the rows of each branch are.
+        let mut ranges = std::iter::once(0..rows.len()).collect::<Vec<_>>();
         let mut leaves = 1;
         let histogram = self.histogram(&rows, 0);
         let root = Open { at: 0, rows: 0..rows.len(), depth: 0, path: self.choice.seed, total, histogram };
@@ -187,9 +202,11 @@ impl<S: Sums> Grower<'_, S> {
             let middle = open.rows.start + left_count;
             let (left, right) = (branches.len(), branches.len() + 1);
             let (left_range, right_range) = (open.rows.start..middle, middle..open.rows.end);
-            branches.push(Branch::Leaf { total: left_total.clone(), rows: left_range.clone() });
-            branches.push(Branch::Leaf { total: right_total.clone(), rows: right_range.clone() });
-            branches[open.at] = Branch::Split { split, missing_left, left, right };
+            branches.push(Branch::Leaf { total: left_total.clone() });
+            branches.push(Branch::Leaf { total: right_total.clone() });
+            ranges.extend([left_range.clone(), right_range.clone()]);
+            let Split { feature, bin, gain, .. } = split;
+            branches[open.at] = Branch::Split { feature, bin, missing_left, gain, left, right };
             if last {
                 break;
             }
@@ -204,7 +221,8 @@ impl<S: Sums> Grower<'_, S> {
             self.enqueue(right, right_split, &mut queue);
         }
         drop(parted);
-        self.write(&branches, rows)
+        let (tree, leaves) = write(self.sums, self.bins, &branches);
+        Grown { tree, rows, leaves: leaves.into_iter().map(|leaf| ranges[leaf].clone()).collect() }
     }
 
     fn total(&self, rows: &[u32]) -> S::Total {
@@ -252,11 +270,8 @@ impl<S: Sums> Grower<'_, S> {
     }
 
     /// Looks for a node's best split, if it may be split at all.
-    fn judge(&self, open: &Open<S>, rows: &[u32], scratch: &mut Scratch) -> Option<Split> {
-        let limits = self.limits;
-        let count = S::count(open.total.as_ref());
-        let deep = limits.max_depth > 0 && open.depth >= limits.max_depth;
-        if deep || count < limits.min_split || count < limits.min_leaf * 2 {
+    pub(super) fn judge(&self, open: &Open<S>, rows: &[u32], scratch: &mut Scratch) -> Option<Split> {
+        if !self.limits.allow(S::count(open.total.as_ref()), open.depth) {
             return None;
         }
         Judge { grower: self, open, rows: &rows[open.rows.clone()] }.best(scratch)
@@ -284,33 +299,33 @@ impl<S: Sums> Grower<'_, S> {
         queue.kept += open.histogram.as_ref().map_or(0, Histogram::size);
         queue.ready.push(Ready { urgency, split, open });
     }
+}
 
-    /// The branches in pre-order.
-    fn write(&self, branches: &[Branch<S>], rows: Vec<u32>) -> Grown {
-        let outputs = self.sums.leaf(&self.sums.zero()).len();
-        let mut writer = Writer::new(outputs);
-        let mut leaves = Vec::new();
-        // Each waiting node, with the split whose right child it is.
-        let mut stack = vec![(0, None)];
-        while let Some((at, parent)) = stack.pop() {
-            if let Some(parent) = parent {
-                writer.right(parent);
+/// The tree of these branches, the first of which is the root; and which of them its leaves are, in its order.
+pub(super) fn write<S: Sums>(sums: &S, bins: &Bins, branches: &[Branch<S>]) -> (Tree, Vec<usize>) {
+    let outputs = sums.leaf(&sums.zero()).len();
+    let mut writer = Writer::new(outputs);
+    let mut leaves = Vec::new();
+    // Each waiting node, with the split whose right child it is.
+    let mut stack = vec![(0, None)];
+    while let Some((at, parent)) = stack.pop() {
+        if let Some(parent) = parent {
+            writer.right(parent);
+        }
+        match &branches[at] {
+            Branch::Leaf { total } => {
+                writer.leaf(&sums.leaf(total));
+                leaves.push(at);
             }
-            match &branches[at] {
-                Branch::Leaf { total, rows } => {
-                    writer.leaf(&self.sums.leaf(total));
-                    leaves.push(rows.clone());
-                }
-                Branch::Split { split, missing_left, left, right } => {
-                    let threshold = self.bins.threshold(split.feature, split.bin);
-                    let written = writer.split(split.feature, threshold, *missing_left, split.gain);
-                    stack.push((*right, Some(written)));
-                    stack.push((*left, None));
-                }
+            Branch::Split { feature, bin, missing_left, gain, left, right } => {
+                let threshold = bins.threshold(*feature, *bin);
+                let written = writer.split(*feature, threshold, *missing_left, *gain);
+                stack.push((*right, Some(written)));
+                stack.push((*left, None));
             }
         }
-        Grown { tree: writer.finish(), rows, leaves }
     }
+    (writer.finish(), leaves)
 }
 
 #[cfg(test)]

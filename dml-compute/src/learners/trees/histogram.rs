@@ -123,6 +123,16 @@ impl Histogram {
         &self.cells[at(feature)..at(feature + 1)]
     }
 
+    /// All cells, feature by feature.
+    pub(crate) fn cells(&self) -> &[i64] {
+        &self.cells
+    }
+
+    /// The same, to add to.
+    pub(crate) fn cells_mut(&mut self) -> &mut [i64] {
+        &mut self.cells
+    }
+
     /// How many numbers it holds.
     pub(crate) fn size(&self) -> usize {
         self.cells.len()

@@ -5,6 +5,8 @@
 //! for values, leaf-wise growth, and the sibling's histogram by subtraction. Unlike there, all sums are of integers:
 //! they are exact, so that they are the same in any order, on any number of threads, and over any split of the rows.
 //! What each tree learns (gradients, targets, classes) is told by `sums`.
+//!
+//! `grow` makes a tree on one machine; `sprout` and `shard` make the same one where each unit has a shard of the rows.
 
 pub(crate) mod binned;
 pub mod bins;
@@ -17,9 +19,14 @@ pub(crate) mod histogram;
 pub(crate) mod judge;
 mod leaves;
 pub(crate) mod logistic;
+pub(crate) mod objective;
+pub(crate) mod packed;
 pub(crate) mod part;
+pub(crate) mod shard;
 pub(crate) mod split;
+pub(crate) mod sprout;
 pub(crate) mod stepped;
+pub(crate) mod stop;
 pub(crate) mod sums;
 pub mod tree;
 mod walk;

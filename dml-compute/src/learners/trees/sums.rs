@@ -81,7 +81,7 @@ const ROWS: u32 = 11;
 const SECONDS: u32 = SHARED as u32 + ROWS;
 
 /// The power of two by which numbers of at most this magnitude become at most `2^bits`.
-fn scale(magnitude: f64, bits: i32) -> f64 {
+pub(crate) fn scale(magnitude: f64, bits: i32) -> f64 {
     match libm::frexp(magnitude.min(f64::MAX)) {
         (0.0, _) => 1.0,
         (_, exponent) => libm::ldexp(1.0, bits - exponent.max(-900)),
@@ -93,40 +93,78 @@ pub(crate) fn magnitude(numbers: impl Iterator<Item = f64>) -> f64 {
     numbers.fold(0.0, |most, number| f64::max(most, number.abs()))
 }
 
-impl Moments<2> {
-    /// Squared error: how far each row's target is from what is known, and its weight.
-    pub(crate) fn squared(residuals: &[f64], weight: impl Fn(usize) -> u32 + Sync) -> Self {
-        let scale = scale(magnitude(residuals.iter().copied()), ALONE);
-        let word = |(i, residual): (usize, &f64)| {
-            let weight = i64::from(weight(i).min(MAX_WEIGHT));
-            let first = (residual.clamp(f64::MIN, f64::MAX) * scale).round() as i64;
-            ((first * weight) << WEIGHTS) + weight
-        };
-        let words = residuals.par_iter().enumerate().map(word).collect();
-        Self { words, unit: 1.0 / scale, second_unit: 1.0, l2: 0.0, offset: 0.0, rate: 1.0 }
+/// How numbers become whole ones, in `C` channels: by what they are multiplied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale<const C: usize> {
+    first: f64,
+    second: f64,
+}
+
+impl<const C: usize> Scale<C> {
+    /// The sums of these words.
+    pub(crate) fn moments(self, words: Vec<i64>) -> Moments<C> {
+        let (unit, second_unit) = (1.0 / self.first, 1.0 / self.second);
+        Moments { words, unit, second_unit, l2: 0.0, offset: 0.0, rate: 1.0 }
     }
 }
 
+impl Scale<2> {
+    /// For numbers up to this magnitude.
+    pub(crate) fn new(greatest: f64) -> Self {
+        Self { first: scale(greatest, ALONE), second: 1.0 }
+    }
+
+    /// A number and the weight of its row.
+    #[inline]
+    pub(crate) fn word(self, number: f64, weight: u32) -> i64 {
+        let most = f64::from(1 << ALONE);
+        let weight = i64::from(weight.min(MAX_WEIGHT));
+        let first = (number.clamp(f64::MIN, f64::MAX) * self.first).clamp(-most, most).round() as i64;
+        ((first * weight) << WEIGHTS) + weight
+    }
+}
+
+impl Scale<3> {
+    /// For first and second derivatives up to these magnitudes. They are rounded to 15 bits of what is the power of two
+    /// above: their sums over the rows of a leaf are the finer, the more rows there are (Shi et al. 2022, "Quantized
+    /// Training of Gradient Boosting Decision Trees", learn with 5 bits).
+    pub(crate) fn new(first: f64, second: f64) -> Self {
+        // What is a power of two itself, as the bounds of a log-loss are, becomes the most that there is.
+        let scale = |greatest: f64| scale(if greatest > 0.0 { greatest.next_down() } else { 0.0 }, SHARED);
+        Self { first: scale(first), second: scale(second) }
+    }
+
+    /// The negative first derivative and the second one of a row. One beyond the scale is taken for its end, so that no
+    /// field runs over.
+    #[inline]
+    pub(crate) fn word(self, first: f64, second: f64) -> i64 {
+        let most = f64::from(1 << SHARED);
+        // The nearest, by way of the numbers' bits: faster than `round`, and ties never matter.
+        let first = ((first * self.first).clamp(-most, most) + 0.5).floor() as i64;
+        let second = (second * self.second + 0.5).clamp(1.0, most) as i64;
+        (first << (ROWS + SECONDS)) + (second << ROWS) + 1
+    }
+}
+
+impl Moments<2> {
+    /// Squared error: how far each row's target is from what is known, and its weight.
+    pub(crate) fn squared(residuals: &[f64], weight: impl Fn(usize) -> u32 + Sync) -> Self {
+        let scale = Scale::<2>::new(magnitude(residuals.iter().copied()));
+        let word = |(i, residual): (usize, &f64)| scale.word(*residual, weight(i));
+        scale.moments(residuals.par_iter().enumerate().map(word).collect())
+    }
+}
+
+#[cfg(test)]
 impl Moments<3> {
-    /// The negative first derivative of a loss and its second one, a row, none greater in magnitude than `greatest`.
-    /// They are rounded to 15 bits of what is the power of two above the greatest: their sums over the rows of a leaf
-    /// are the finer, the more rows there are (Shi et al. 2022, "Quantized Training of Gradient Boosting Decision
-    /// Trees", learn with 5 bits).
+    /// Those of so many rows, none greater in magnitude than `greatest`.
     pub(crate) fn derivatives(
         rows: usize,
         greatest: (f64, f64),
         row: impl Fn(usize) -> (f64, f64) + Sync,
     ) -> Self {
-        let (scale, second_scale) = (scale(greatest.0, SHARED), scale(greatest.1, SHARED));
-        let word = |i| {
-            let (first, second) = row(i);
-            // The nearest, by way of the numbers' bits: faster than `round`, and ties never matter.
-            let first = (first * scale + 0.5).floor() as i64;
-            let second = ((second * second_scale + 0.5) as i64).max(1);
-            (first << (ROWS + SECONDS)) + (second << ROWS) + 1
-        };
-        let words = (0..rows).into_par_iter().with_min_len(1 << 12).map(word).collect();
-        Self { words, unit: 1.0 / scale, second_unit: 1.0 / second_scale, l2: 0.0, offset: 0.0, rate: 1.0 }
+        let scale = Scale::<3>::new(greatest.0, greatest.1);
+        scale.moments((0..rows).map(row).map(|(first, second)| scale.word(first, second)).collect())
     }
 }
 
