@@ -49,6 +49,11 @@ impl Plan {
         Self { rounds: rounds.max(1), units: units as u32, fold: true }
     }
 
+    /// Whether the same units come back round after round, so that it pays to give them to the same workers.
+    pub fn has_shards(&self) -> bool {
+        self.rounds > 1 && self.units > 1
+    }
+
     /// Whether a round may have such a piece.
     pub fn has(&self, piece: Piece) -> bool {
         match piece {

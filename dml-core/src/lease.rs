@@ -57,6 +57,8 @@ pub struct Leases {
     /// How often a lease on the slot ran out, and when it may be tried again. Only of slots that are still wanted: see
     /// [`Leases::forget`].
     lost: BTreeMap<Slot, Lost>,
+    /// Who was given a unit last, of jobs with several rounds of several units: it may have kept what the next round needs.
+    hands: BTreeMap<(Digest, u32), String>,
 }
 
 #[derive(Default)]
@@ -71,7 +73,13 @@ pub const MAX_LOST: u32 = 5;
 impl Leases {
     /// No leases yet. `first_epoch` grows with each start of the node.
     pub fn new(lease: Duration, first_epoch: u64) -> Self {
-        Self { lease, epoch: first_epoch, held: BTreeMap::new(), lost: BTreeMap::new() }
+        Self {
+            lease,
+            epoch: first_epoch,
+            held: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            hands: BTreeMap::new(),
+        }
     }
 
     /// Whether nobody holds it.
@@ -85,6 +93,18 @@ impl Leases {
         self.epoch += 1;
         self.held.insert(slot, Held { worker: worker.into(), epoch: self.epoch, until: now + self.lease });
         Lease { slot, root, epoch: self.epoch }
+    }
+
+    /// Remembers who was given a unit.
+    pub fn remember(&mut self, slot: Slot, worker: &str) {
+        if let Piece::Unit(unit) = slot.piece {
+            self.hands.insert((slot.job, unit), worker.into());
+        }
+    }
+
+    /// Who was given a unit of this job last, in this round or an earlier one, if it has not left since.
+    pub fn last_hands(&self, job: Digest, unit: u32) -> Option<&str> {
+        self.hands.get(&(job, unit)).map(String::as_str)
     }
 
     /// Renews a lease; false if it is no longer held.
@@ -145,6 +165,12 @@ impl Leases {
         self.lost.extract_if(from..=to, |slot, _| rounds.contains(&slot.round)).for_each(drop);
     }
 
+    /// Forgets everything about a job.
+    pub fn close(&mut self, job: Digest) {
+        self.forget(job, ..);
+        self.hands.extract_if((job, 0)..=(job, u32::MAX), |_, _| true).for_each(drop);
+    }
+
     /// Forgets a piece that is done.
     pub fn done(&mut self, slot: &Slot) {
         self.held.remove(slot);
@@ -174,6 +200,7 @@ impl Leases {
 
     /// Frees everything that a worker holds: it said goodbye, or was found dead. Gives the slots that are free again.
     pub fn release_all(&mut self, worker: &str, dead: bool) -> Vec<Slot> {
+        self.hands.retain(|_, hands| hands != worker);
         let over = self.held.extract_if(.., |_, held| held.worker == worker);
         let freed: Vec<Slot> = over.map(|(slot, _)| slot).collect();
         for slot in freed.iter().filter(|_| dead) {
@@ -198,7 +225,8 @@ impl Leases {
     /// The jobs of which anything is remembered.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = Digest> {
-        self.held.keys().chain(self.lost.keys()).map(|slot| slot.job)
+        let slots = self.held.keys().chain(self.lost.keys()).map(|slot| slot.job);
+        slots.chain(self.hands.keys().map(|(job, _)| *job))
     }
 
     /// How many pieces a worker holds.

@@ -154,16 +154,25 @@ impl Node {
             && let Some(id) = self.shares.next(&claim.have)
         {
             let job = self.catalogue.job(&id);
-            let Some((job, slot)) = job.and_then(|job| Some((job, self.free_slot(id, job)?))) else {
+            let Some((job, (slot, others))) =
+                job.and_then(|job| Some((job, self.free_slot(id, job, &claim.worker)?)))
+            else {
                 self.shares.rest(&id);
                 continue;
             };
+            // What another worker is likely to come back for is taken only by one that would go without work.
+            if others && !work.is_empty() {
+                break;
+            }
             // Only a fold needs the partials.
             let units = match slot.piece {
                 Piece::Unit(_) => BTreeMap::new(),
                 Piece::Fold => job.progress.units.clone(),
             };
             let (spec, progress) = (job.spec.clone(), Progress { units, ..job.progress });
+            if spec.plan.has_shards() {
+                self.leases.remember(slot, &claim.worker);
+            }
             let lease = self.leases.grant(self.now, slot, self.catalogue.root(id), &claim.worker);
             self.shares.serve(&id);
             let lease_ms = self.settings.lease.as_millis() as u64;
@@ -172,16 +181,27 @@ impl Node {
         work
     }
 
-    /// The first piece of a job that nobody works on.
-    fn free_slot(&self, id: Digest, job: &Job) -> Option<Slot> {
+    /// The first piece of a job that nobody works on, and whether another worker had it in the round before. A worker
+    /// gets what it had itself before what nobody had, and that before what others had.
+    fn free_slot(&self, id: Digest, job: &Job, worker: &str) -> Option<(Slot, bool)> {
         let (plan, progress) = (&job.spec.plan, &job.progress);
         let slot = |piece| Slot { job: id, round: progress.round, piece };
         let free = |slot: &Slot| self.leases.is_free(self.now, slot);
         if plan.fold && (plan.units == 1 || progress.is_foldable(plan)) {
-            return Some(slot(Piece::Fold)).filter(free);
+            return Some((slot(Piece::Fold), false)).filter(|(slot, _)| free(slot));
         }
         let open = (0..plan.units).filter(|unit| !progress.units.contains_key(unit));
-        open.map(|unit| slot(Piece::Unit(unit))).find(free)
+        let mut open = open.filter(|unit| free(&slot(Piece::Unit(*unit))));
+        if !plan.has_shards() {
+            return open.next().map(|unit| (slot(Piece::Unit(unit)), false));
+        }
+        let nearness = |unit: &u32| match self.leases.last_hands(id, *unit) {
+            Some(hands) if hands == worker => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        let unit = open.min_by_key(nearness)?;
+        Some((slot(Piece::Unit(unit)), nearness(&unit) == 2))
     }
 
     /// Takes a result in, whoever brings it: it is the same bytes. Only what is over is refused.
@@ -323,7 +343,7 @@ impl Node {
     /// A job is not worked on any more: who holds a lease on it is told so at the next renewal.
     pub(super) fn close(&mut self, id: Digest) {
         self.shares.close(&id);
-        self.leases.forget(id, ..);
+        self.leases.close(id);
     }
 }
 

@@ -69,6 +69,32 @@ fn a_round_has_its_units_then_its_fold() {
 }
 
 #[test]
+fn units_go_to_who_had_them_in_the_round_before() {
+    let plan = Plan { rounds: 4, units: 3, fold: true };
+    let (mut bench, ..) = trained(&[plan]);
+    bench.step();
+    let take = |bench: &mut Bench, worker: &str, slots| {
+        let Some(Response::Work(work)) = bench.ask(claim(worker, slots, 0)) else { panic!("no answer") };
+        let pieces = pieces(&work);
+        work.iter().for_each(|w| drop(bench.ask(done(w.lease))));
+        pieces
+    };
+    for (worker, slots, units) in [("a", 1, vec![0]), ("b", 1, vec![1]), ("a", 1, vec![2])] {
+        assert_eq!(take(&mut bench, worker, slots), units.into_iter().map(Piece::Unit).collect::<Vec<_>>());
+    }
+    assert_eq!(take(&mut bench, "a", 9), [Piece::Fold]);
+    // The first to come gets its own, and one that is new nothing but what it would go without.
+    assert_eq!(take(&mut bench, "b", 9), [Piece::Unit(1)]);
+    assert_eq!(take(&mut bench, "c", 9), [Piece::Unit(0)]);
+    assert_eq!(take(&mut bench, "a", 9), [Piece::Unit(2)]);
+    assert_eq!(take(&mut bench, "b", 1), [Piece::Fold]);
+    // Who has left is not waited for.
+    bench.ask(Request::Leave { worker: "a".into(), dead: false });
+    assert_eq!(take(&mut bench, "b", 9), [1, 2].map(Piece::Unit));
+    assert_eq!(take(&mut bench, "b", 9), [Piece::Unit(0)]);
+}
+
+#[test]
 fn a_fold_may_say_that_the_job_is_finished() {
     let (mut bench, id, spec) = trained(&[Plan { rounds: 50, units: 1, fold: true }]);
     bench.step();
