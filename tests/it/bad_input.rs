@@ -200,3 +200,39 @@ async fn predictions_that_cannot_be() {
         assert!(problem["code"].is_string() && problem["detail"].is_string(), "{problem}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_tables_are_trained_on_or_refused() {
+    let parts = cluster(1, 2);
+    let api = Api::of(&parts);
+    // A text that differs in every row, and every default model of each task.
+    let many =
+        (0..1_000_000).fold("id,n,y\n".into(), |t: String, i| t + &format!("u{i},{},{}\n", i % 97, i % 2));
+    let odd = (0..200).fold("blank,same,n,y\n".into(), |t: String, i| t + &format!("NA,1,{},{}\n", i, i % 7));
+    let alone = (0..50).fold("n,y\n".into(), |t: String, i| t + &format!("{i},c{i}\n"));
+    for (name, table) in [("many", many), ("odd", odd), ("alone", alone)] {
+        let path = format!("/v1/datasets?name={name}");
+        let (status, answer) = api.send("POST", &path, "text/csv", table).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    let (status, problem) = api.train(json!({"dataset": "alone", "target": "y"})).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("too-many-classes")), "{problem}");
+    for (name, training) in [
+        (
+            "m",
+            json!({"dataset": "many", "target": "y", "task": "classification", "models": [{"kind": "decision_tree"}, {"kind": "gaussian_nb"}]}),
+        ),
+        ("r", json!({"dataset": "odd", "target": "y", "task": "regression"})),
+        ("c", json!({"dataset": "odd", "target": "y", "task": "classification"})),
+    ] {
+        let mut training = training;
+        training["name"] = name.into();
+        let (status, view) = api.train(training).await;
+        assert_eq!(status, 202, "{view}");
+        let (_, view) = api.send("GET", &format!("/v1/trainings/{name}?wait=120s"), "", "").await;
+        assert_eq!(view["state"], "succeeded", "{view}");
+        for model in view["models"].as_array().unwrap() {
+            assert_eq!(model["state"], "succeeded", "{model}");
+        }
+    }
+}

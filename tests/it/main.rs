@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod corpus;
 mod formats;
 mod replicas;
 mod same_bytes;

@@ -4,8 +4,8 @@
 //! damaged or hostile file is an error, and takes no more memory than its largest batch. After "Apache Arrow Columnar
 //! Format", version 1.5.
 //!
-//! Leaves out compressed batches, nested types, dictionaries of anything but text, and the footer of files: what stands
-//! before it is a stream.
+//! Leaves out nested types, dictionaries of anything but text or told in parts, and the footer of files: what stands
+//! before it is a stream (not so in files of polars, which writes streams as well).
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,14 @@ use std::{
 
 use arrow_array::RecordBatch;
 use arrow_ipc::{
-    DateUnit, Endianness, Field, Int, Message, Precision, RecordBatch as Rows, Schema, TimeUnit, Type,
-    root_as_message,
+    Buffer, CompressionType, DateUnit, Endianness, Field, Int, Message, Precision, RecordBatch as Rows,
+    Schema, TimeUnit, Type, root_as_message,
 };
 use arrow_schema::SchemaRef;
 use dml_core::{Column, ColumnType};
+use lz4_flex::frame::FrameDecoder;
 use rayon::prelude::*;
+use ruzstd::decoding::StreamingDecoder;
 
 use super::{
     Limits,
@@ -81,9 +83,7 @@ enum Kind {
     Single,
     Double,
     Boolean,
-    Text {
-        wide: bool,
-    },
+    Text(Form),
     Days,
     /// Days as well, in milliseconds.
     Millis,
@@ -96,8 +96,19 @@ enum Kind {
     Coded {
         id: i64,
         width: Width,
-        wide: bool,
+        form: Form,
     },
+}
+
+/// How the texts of a column are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// By where each ends, in 32 bits.
+    Ends,
+    /// By where each ends, in 64 bits.
+    WideEnds,
+    /// By views: short texts stand in them, and of long ones where they are.
+    Views,
 }
 
 /// Of an integer.
@@ -117,13 +128,13 @@ struct Batch {
 }
 
 /// Where in a body the values of a column are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Buffers {
     /// A bit a value; nothing, if all are there.
     validity: Range<usize>,
     values: Range<usize>,
-    /// Of texts: the values are where each ends.
-    data: Range<usize>,
+    /// Of texts: the values are where each ends, or a view of it.
+    data: Vec<Range<usize>>,
 }
 
 /// The texts of a dictionary.
@@ -131,7 +142,7 @@ struct Buffers {
 struct Texts {
     body: Vec<u8>,
     buffers: Buffers,
-    wide: bool,
+    form: Form,
     count: usize,
 }
 
@@ -244,7 +255,7 @@ impl<R: Read> ArrowTable<R> {
     ) -> Result<usize, TableError> {
         /// What a number counts as, with its delimiter.
         const NUMBER: u64 = 9;
-        let texts = |kind: &Kind| matches!(kind, Kind::Text { .. } | Kind::Coded { .. });
+        let texts = |kind: &Kind| matches!(kind, Kind::Text(_) | Kind::Coded { .. });
         let numbers = self.kinds.iter().filter(|kind| !texts(kind)).count() as u64 * NUMBER;
         let allowed = self.source.taken.saturating_mul(MAX_RATIO).max(FREE_BYTES);
         let end = batch.rows.min(batch.taken.saturating_add(most));
@@ -300,20 +311,19 @@ impl<R: Read> ArrowTable<R> {
                         "its dictionaries are larger than 512 MiB: write the columns as plain text",
                     ));
                 }
-                let wide = self.kinds.iter().find_map(|kind| {
-                    let Kind::Coded { id, wide, .. } = kind else { return None };
-                    (*id == found.id()).then_some(*wide)
+                let form = self.kinds.iter().find_map(|kind| {
+                    let Kind::Coded { id, form, .. } = kind else { return None };
+                    (*id == found.id()).then_some(*form)
                 });
                 // A dictionary that no column has is of no use.
-                if let Some(wide) = wide {
+                if let Some(form) = form {
                     let rows = found.data().ok_or_else(|| damaged("a dictionary has no texts"))?;
-                    let (columns, count) = buffers(rows, &[Kind::Text { wide }], &body)?;
+                    let Batch { body, columns, rows: count, .. } = rows_of(rows, &[Kind::Text(form)], body)?;
                     let buffers = columns.into_iter().next().unwrap_or_default();
-                    self.dictionaries.insert(found.id(), Texts { body, buffers, wide, count });
+                    self.dictionaries.insert(found.id(), Texts { body, buffers, form, count });
                 }
             } else if let Some(found) = message.header_as_record_batch() {
-                let (columns, rows) = buffers(found, &self.kinds, &body)?;
-                return Ok(Some(Batch { body, columns, rows, taken: 0 }));
+                return rows_of(found, &self.kinds, body).map(Some);
             } else {
                 return Err(damaged("it has a message that is no batch of rows"));
             }
@@ -387,7 +397,9 @@ impl<R: Read> Source<R> {
                 _ => break,
             }
         }
-        Err(damaged("no message follows the mark of the file"))
+        Err(damaged(
+            "no message follows the mark of the file: write it as a stream (in polars, write_ipc_stream)",
+        ))
     }
 
     fn head_after_mark(&mut self) -> Result<Option<Vec<u8>>, TableError> {
@@ -463,8 +475,9 @@ fn described(field: Field) -> String {
 
 fn kind(field: Field) -> Option<(Kind, ColumnType)> {
     let text = match field.type_type() {
-        Type::Utf8 => Some(false),
-        Type::LargeUtf8 => Some(true),
+        Type::Utf8 => Some(Form::Ends),
+        Type::LargeUtf8 => Some(Form::WideEnds),
+        Type::Utf8View => Some(Form::Views),
         _ => None,
     };
     if field.children().is_some_and(|children| !children.is_empty()) {
@@ -472,7 +485,7 @@ fn kind(field: Field) -> Option<(Kind, ColumnType)> {
     }
     if let Some(dictionary) = field.dictionary() {
         let width = dictionary.indexType().map_or(Some(Width { bytes: 4, signed: true }), width)?;
-        return Some((Kind::Coded { id: dictionary.id(), width, wide: text? }, ColumnType::Text));
+        return Some((Kind::Coded { id: dictionary.id(), width, form: text? }, ColumnType::Text));
     }
     Some(match field.type_type() {
         Type::Int => (Kind::Integer(width(field.type_as_int()?)?), ColumnType::Integer),
@@ -482,7 +495,7 @@ fn kind(field: Field) -> Option<(Kind, ColumnType)> {
             _ => return None,
         },
         Type::Bool => (Kind::Boolean, ColumnType::Boolean),
-        Type::Utf8 | Type::LargeUtf8 => (Kind::Text { wide: text? }, ColumnType::Text),
+        Type::Utf8 | Type::LargeUtf8 | Type::Utf8View => (Kind::Text(text?), ColumnType::Text),
         Type::Date => match field.type_as_date()?.unit() {
             DateUnit::DAY => (Kind::Days, ColumnType::Date),
             DateUnit::MILLISECOND => (Kind::Millis, ColumnType::Date),
@@ -509,39 +522,60 @@ fn width(int: Int) -> Option<Width> {
     known.then_some(Width { bytes, signed: int.is_signed() })
 }
 
-/// Where the values of each column are, and how many rows there are: all within the body, and long enough.
-fn buffers(batch: Rows, kinds: &[Kind], body: &[u8]) -> Result<(Vec<Buffers>, usize), TableError> {
+/// The rows of a message: all values lie within the body, and there are as many as there should be.
+fn rows_of(batch: Rows, kinds: &[Kind], body: Vec<u8>) -> Result<Batch, TableError> {
     const SHORT: &str = "a column is shorter than its batch";
-    if batch.compression().is_some() {
-        return Err(damaged(
-            "its batches are compressed: write it without (in pyarrow, write_feather(table, file, \
-             compression='uncompressed')), and send the whole file as gzip or zstd instead",
-        ));
-    }
     let rows = usize::try_from(batch.length()).map_err(|_| damaged("it has a negative number of rows"))?;
     let nodes = batch.nodes().ok_or_else(|| damaged("a batch has no columns"))?;
     let found = batch.buffers().ok_or_else(|| damaged("a batch has no values"))?;
-    let wanted: usize = kinds.iter().map(|kind| if matches!(kind, Kind::Text { .. }) { 3 } else { 2 }).sum();
-    if nodes.len() != kinds.len() || found.len() != wanted {
-        return Err(damaged("the columns of a batch are not those of the table"));
-    }
-    let mut ranges = found.iter().map(|buffer| {
+    let mut variadic = batch.variadicBufferCounts().into_iter().flatten();
+    // How many buffers of texts each column has.
+    let texts = kinds.iter().map(|kind| match kind {
+        Kind::Text(Form::Views) => variadic.next().and_then(|count| usize::try_from(count).ok()),
+        Kind::Text(Form::Ends | Form::WideEnds) => Some(1),
+        Kind::Integer(_)
+        | Kind::Single
+        | Kind::Double
+        | Kind::Boolean
+        | Kind::Days
+        | Kind::Millis
+        | Kind::Instant { .. }
+        | Kind::Coded { .. } => Some(0),
+    });
+    let texts: Option<Vec<usize>> = texts.collect();
+    let texts = texts.filter(|texts| {
+        let all = texts.iter().try_fold(2 * kinds.len(), |sum, count| sum.checked_add(*count));
+        nodes.len() == kinds.len() && all == Some(found.len())
+    });
+    let texts = texts.ok_or_else(|| damaged("the columns of a batch are not those of the table"))?;
+    let range = |buffer: &Buffer| {
         let start = usize::try_from(buffer.offset()).ok()?;
         let end = start.checked_add(usize::try_from(buffer.length()).ok()?)?;
         (end <= body.len()).then_some(start..end)
-    });
-    let mut next = || ranges.next().flatten().ok_or_else(|| damaged("values lie beyond their batch"));
+    };
+    let ranges: Option<Vec<_>> = found.iter().map(range).collect();
+    let ranges = ranges.ok_or_else(|| damaged("values lie beyond their batch"))?;
+    let (body, ranges) = match batch.compression() {
+        Some(compression) => inflate(&body, &ranges, compression.codec())?,
+        None => (body, ranges),
+    };
+    let mut ranges = ranges.into_iter();
+    let mut next = || ranges.next().ok_or_else(|| damaged("values lie beyond their batch"));
     let mut columns = Vec::with_capacity(kinds.len());
-    for (node, kind) in nodes.iter().zip(kinds) {
+    for ((node, kind), texts) in nodes.iter().zip(kinds).zip(texts) {
         let (validity, values) = (next()?, next()?);
-        let data = if matches!(kind, Kind::Text { .. }) { next()? } else { 0..0 };
-        let bits = match kind {
-            Kind::Boolean => 1,
-            Kind::Integer(width) | Kind::Coded { width, .. } => 8 * width.bytes,
-            Kind::Single | Kind::Days | Kind::Text { wide: false } => 32,
-            Kind::Double | Kind::Millis | Kind::Instant { .. } | Kind::Text { wide: true } => 64,
+        let data = (0..texts).map(|_| next()).collect::<Result<_, _>>()?;
+        let (bits, extra) = match kind {
+            Kind::Boolean => (1, 0),
+            Kind::Integer(width) | Kind::Coded { width, .. } => (8 * width.bytes, 0),
+            Kind::Single | Kind::Days => (32, 0),
+            Kind::Double | Kind::Millis | Kind::Instant { .. } => (64, 0),
+            Kind::Text(Form::Ends) => (32, 1),
+            Kind::Text(Form::WideEnds) => (64, 1),
+            Kind::Text(Form::Views) => (128, 0),
         };
-        let count = rows.saturating_add(usize::from(matches!(kind, Kind::Text { .. }) && rows > 0));
+        // Arrow leaves the ends of no texts out.
+        let count = if rows == 0 { 0 } else { rows.saturating_add(extra) };
         let enough = |range: &Range<usize>, count: usize, bits: usize| {
             count.checked_mul(bits).is_some_and(|bits| bits.div_ceil(8) <= range.len())
         };
@@ -554,7 +588,46 @@ fn buffers(batch: Rows, kinds: &[Kind], body: &[u8]) -> Result<(Vec<Buffers>, us
         }
         columns.push(Buffers { validity: if all_there { 0..0 } else { validity }, values, data });
     }
-    Ok((columns, rows))
+    Ok(Batch { body, columns, rows, taken: 0 })
+}
+
+/// Decodes the buffers of a body one by one: each begins with its length when decoded, or -1 if it is plain.
+fn inflate(
+    body: &[u8],
+    ranges: &[Range<usize>],
+    codec: CompressionType,
+) -> Result<(Vec<u8>, Vec<Range<usize>>), TableError> {
+    let most = (body.len() as u64).saturating_mul(MAX_RATIO).max(FREE_BYTES).min(MAX_BODY as u64);
+    let (mut out, mut found) = (Vec::new(), Vec::with_capacity(ranges.len()));
+    for range in ranges {
+        let start = out.len();
+        if !range.is_empty() {
+            let (length, mut bytes) = body[range.clone()]
+                .split_first_chunk()
+                .map(|(length, bytes)| (i64::from_le_bytes(*length), bytes))
+                .ok_or_else(|| damaged("a compressed column is cut off"))?;
+            let plain = length == -1;
+            let length = if plain { bytes.len() as u64 } else { length.try_into().unwrap_or(u64::MAX) };
+            if length > most - start as u64 {
+                return Err(damaged(
+                    "a batch is larger than 512 MiB, or than 200 times its size, when it is decoded",
+                ));
+            }
+            let read = match codec {
+                _ if plain => bytes.read_to_end(&mut out),
+                CompressionType::LZ4_FRAME => FrameDecoder::new(bytes).take(length).read_to_end(&mut out),
+                CompressionType::ZSTD => StreamingDecoder::new(bytes)
+                    .map_err(io::Error::other)
+                    .and_then(|decoder| decoder.take(length).read_to_end(&mut out)),
+                _ => return Err(damaged("its batches are compressed in a way that is not known")),
+            };
+            if read.is_err() || (out.len() - start) as u64 != length {
+                return Err(damaged("a compressed column is damaged"));
+            }
+        }
+        found.push(start..out.len());
+    }
+    Ok((out, found))
 }
 
 // ---- Values.
@@ -576,7 +649,8 @@ fn cell<'a>(
         Kind::Single => float(f32::from_le_bytes(fixed(body, &buffers.values, row)?).into()),
         Kind::Double => float(f64::from_le_bytes(fixed(body, &buffers.values, row)?)),
         Kind::Boolean => Cell::Boolean(bit(body, &buffers.values, row)?),
-        Kind::Text { wide } => Cell::Text(text(body, buffers, row, wide)?),
+        Kind::Text(Form::Views) => Cell::Text(view(body, buffers, row)?),
+        Kind::Text(form) => Cell::Text(text(body, buffers, row, form)?),
         Kind::Days => Cell::Date(day(i32::from_le_bytes(fixed(body, &buffers.values, row)?))?),
         Kind::Millis => {
             let ms = instant(i64::from_le_bytes(fixed(body, &buffers.values, row)?))?;
@@ -595,7 +669,7 @@ fn cell<'a>(
             let code = integer(body, &buffers.values, row, width)?;
             let code = usize::try_from(code).ok().filter(|code| *code < texts.count);
             let code = code.ok_or(Fault::Damaged("a code is not in its dictionary"))?;
-            cell(Kind::Text { wide: texts.wide }, &texts.body, &texts.buffers, code, dictionaries)?
+            cell(Kind::Text(texts.form), &texts.body, &texts.buffers, code, dictionaries)?
         }
     })
 }
@@ -629,15 +703,39 @@ fn integer(body: &[u8], range: &Range<usize>, row: usize, width: Width) -> Resul
     })
 }
 
-fn text<'a>(body: &'a [u8], buffers: &Buffers, row: usize, wide: bool) -> Result<&'a str, Fault> {
+fn text<'a>(body: &'a [u8], buffers: &Buffers, row: usize, form: Form) -> Result<&'a str, Fault> {
     let end = |at: usize| -> Result<usize, Fault> {
-        let offset = match wide {
+        let offset = match form == Form::WideEnds {
             true => i64::from_le_bytes(fixed(body, &buffers.values, at)?),
             false => i32::from_le_bytes(fixed(body, &buffers.values, at)?).into(),
         };
         usize::try_from(offset).map_err(|_| BEYOND)
     };
-    let bytes = body[buffers.data.clone()].get(end(row)?..end(row + 1)?).ok_or(BEYOND)?;
+    utf8(within(body, buffers.data.first(), end(row)?..end(row + 1)?)?)
+}
+
+fn view<'a>(body: &'a [u8], buffers: &Buffers, row: usize) -> Result<&'a str, Fault> {
+    const BYTES: usize = 16;
+    const SHORT: usize = 12;
+    let at = buffers.values.start + row * BYTES;
+    let view: &[u8; BYTES] = body.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BEYOND)?;
+    let number = |at: usize| {
+        let bytes = view[at..].first_chunk().copied().map(i32::from_le_bytes);
+        bytes.and_then(|number| usize::try_from(number).ok()).ok_or(BEYOND)
+    };
+    let length = number(0)?;
+    if length <= SHORT {
+        return utf8(&body[at + 4..][..length]);
+    }
+    let (buffer, start) = (number(8)?, number(12)?);
+    utf8(within(body, buffers.data.get(buffer), start..start + length)?)
+}
+
+fn within<'a>(body: &'a [u8], data: Option<&Range<usize>>, range: Range<usize>) -> Result<&'a [u8], Fault> {
+    data.and_then(|data| body[data.clone()].get(range)).ok_or(BEYOND)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(bytes).map_err(|_| Fault::Damaged("a text is not UTF-8"))
 }
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, DictionaryArray, Float32Array,
     Float64Array, Int8Array, Int16Array, Int64Array, LargeStringArray, NullArray, StringArray,
-    Time32SecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt8Array,
-    UInt32Array, UInt64Array, types::Int8Type,
+    StringViewArray, Time32SecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt8Array, UInt32Array, UInt64Array, types::Int8Type,
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use proptest::prelude::*;
@@ -67,6 +67,7 @@ fn all_types() -> RecordBatch {
             ("b", array(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
             ("t", array(StringArray::from(vec![Some("NA"), Some(""), None, Some("é, \"x\"")]))),
             ("l", array(LargeStringArray::from(vec!["007", "b", "c", "d"]))),
+            ("v", array(StringViewArray::from(vec![Some("v"), None, Some("longer than twelve"), Some("")]))),
             ("w", array(words)),
             ("d", array(Date32Array::from(vec![Some(0), None, Some(-1), Some(20_000)]))),
             ("m", array(Date64Array::from(vec![0, 86_400_000, -86_400_000, 0]))),
@@ -86,12 +87,12 @@ fn all_types() -> RecordBatch {
 
 #[test]
 fn every_type_becomes_one_of_ours() {
-    let expected = "i8,i16,u8,u32,u64,f32,f64,b,t,l,w,d,m,s,n\n\
-        -8,-300,200,4000000000,4611686018427387904,0.5,0.1,true,\"NA\",007,low,1970-01-01,1970-01-01,\
+    let expected = "i8,i16,u8,u32,u64,f32,f64,b,t,l,v,w,d,m,s,n\n\
+        -8,-300,200,4000000000,4611686018427387904,0.5,0.1,true,\"NA\",007,v,low,1970-01-01,1970-01-01,\
         1970-01-01T00:00:00,1970-01-01T00:00:00.001\n\
-        ,0,0,0,0,,,false,,b,,,1970-01-02,1970-01-01T00:00:01,1969-12-31T23:59:59.999\n\
-        3,1,1,1,1,-2.0,,,,c,high,1969-12-31,1969-12-31,1969-12-31T23:59:59,1970-01-01T00:00:00\n\
-        127,2,2,2,2,1.0,-0.0,true,\"é, \"\"x\"\"\",d,low,2024-10-04,1970-01-01,1970-01-01T00:01:00,1970-01-01T01:00:00\n";
+        ,0,0,0,0,,,false,,b,,,,1970-01-02,1970-01-01T00:00:01,1969-12-31T23:59:59.999\n\
+        3,1,1,1,1,-2.0,,,,c,longer than twelve,high,1969-12-31,1969-12-31,1969-12-31T23:59:59,1970-01-01T00:00:00\n\
+        127,2,2,2,2,1.0,-0.0,true,\"é, \"\"x\"\"\",d,,low,2024-10-04,1970-01-01,1970-01-01T00:01:00,1970-01-01T01:00:00\n";
     let table = all_types();
     for bytes in
         [file(&table), stream(std::slice::from_ref(&table)), stream(&[table.slice(0, 1), table.slice(1, 3)])]
@@ -105,6 +106,44 @@ fn every_type_becomes_one_of_ours() {
         expected,
         "the mark of the end may be left out"
     );
+}
+
+/// Files as pyarrow 26 and polars 2 write them.
+#[test]
+fn files_of_other_programs_are_read() {
+    macro_rules! kept {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../../fuzz/corpus/arrow/", $name)).as_slice()
+        };
+    }
+    let expected = "i,u,f,t,l,c,b,d,n\n\
+        1,1,0.5,a,x,lo,true,2026-01-31,2026-01-31T10:00:00\n\
+        ,2,,,y,hi,false,,\n\
+        3,3,,,z,,,1969-12-31,1969-12-31T00:00:00\n";
+    let (lz4, zstd) = (kept!("pyarrow-lz4.feather"), kept!("pyarrow-zstd.feather"));
+    for file in [kept!("pyarrow.arrow"), kept!("pyarrow-stream.arrow"), lz4, zstd] {
+        assert_eq!(csv(&read(file).unwrap()), expected);
+    }
+    let texts = "v,n\nshort,1\na text of more than twelve bytes,2\n,3\nanother that is rather long,4\n";
+    assert_eq!(csv(&read(kept!("pyarrow-view.arrow")).unwrap()), texts);
+    let long = "a text of more than twelve bytes";
+    let polars = format!("a,s,f,c\n1,x,1.5,x\n2,{long},,{long}\n,,,\n");
+    assert_eq!(csv(&read(kept!("polars-stream.arrow")).unwrap()), polars);
+    let error = read(kept!("polars.arrow")).unwrap_err().to_string();
+    assert!(error.ends_with("write it as a stream (in polars, write_ipc_stream)"), "{error}");
+    let large = read(kept!("pyarrow-lz4-large.feather")).unwrap();
+    assert_eq!((large.num_rows(), csv(&large.slice(2999, 1))), (3000, "z,w\n0,word\n".to_owned()));
+
+    let good = [kept!("pyarrow-lz4-large.feather"), lz4, zstd, kept!("pyarrow-view.arrow")];
+    for bytes in good {
+        for at in 0..bytes.len() {
+            for bits in [1, 0x80, 0xFF] {
+                let mut bytes = bytes.to_vec();
+                bytes[at] ^= bits;
+                let _ = read(&bytes).map_err(|error| error.to_string());
+            }
+        }
+    }
 }
 
 #[test]
@@ -249,7 +288,7 @@ proptest! {
         bytes.truncate(cut.max(8));
         bytes.extend(tail);
         if let Ok(table) = read(&bytes) {
-            prop_assert!(table.num_columns() <= 15);
+            prop_assert!(table.num_columns() <= 16);
         }
     }
 
