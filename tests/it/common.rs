@@ -70,6 +70,12 @@ pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::
     client.upload(name, "text/csv", stream::iter(pieces)).await.expect("the table is good")
 }
 
+/// In one piece: for tables that are large for a test.
+pub(crate) async fn upload_whole(client: &Client, name: &str, table: Vec<u8>) -> dml::view::DatasetView {
+    let whole = stream::iter([Ok(table.into())]);
+    client.upload(name, "text/csv", whole).await.expect("the table is good")
+}
+
 pub(crate) fn training(dataset: &str, target: &str) -> NewTraining {
     NewTraining::new(dataset, target)
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::common::{
     cluster, essence, for_loop, houses, penguins, stored_spec, training, training_of_all_kinds, upload,
+    upload_whole,
 };
 use dml::{
-    core::{Task, training::State},
-    view::NewValidation,
+    core::{Params, Task, Value, rng, training::State},
+    view::{NewModel, NewValidation},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,6 +38,46 @@ async fn any_number_of_workers_slots_and_threads_trains_the_same_bytes() {
         }
         assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:#?}");
     }
+}
+
+/// A table of three chunks, and a class that follows from some of its 24 columns.
+fn wide() -> Vec<u8> {
+    let names: Vec<String> = (0..24).map(|column| format!("x{column}")).collect();
+    let mut csv = format!("{},y\n", names.join(","));
+    for row in 0..120_000 {
+        let values: Vec<u64> = (0..24).map(|column| rng::below(column, row, 10)).collect();
+        values.iter().for_each(|value| csv.push_str(&format!("{value},")));
+        let is_one = values[0] * values[1] + 3 * values[2] + rng::below(99, row, 20) > 40;
+        csv.push_str(if is_one { "one\n" } else { "other\n" });
+    }
+    csv.into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boosting_over_shards_trains_the_same_bytes() {
+    let table = wide();
+    let mut seen = Vec::new();
+    for (workers, slots) in [(1, 1), (2, 1), (7, 2)] {
+        let parts = cluster(workers, slots);
+        upload_whole(&parts.client, "wide", table.clone()).await;
+        let given = [("n_estimators", 3), ("max_leaves", 12), ("shards", 7)];
+        let params = given.map(|(name, value)| (name.to_string(), Value::Int(value)));
+        let boosting = NewModel { kind: "gradient_boosting".into(), params: Params(params.into()) };
+        let new = dml::view::NewTraining { models: vec![boosting], ..training("wide", "y") };
+        let view = parts.client.train(&new).await.unwrap();
+        let view = parts.client.watch(&view.id.to_string(), |_| ()).await.unwrap();
+        assert_eq!(view.state, State::Succeeded, "{view:#?}");
+        let spec = stored_spec(&parts.store, view.id);
+        assert_eq!(spec.models[0].plan.units, 3, "a shard a chunk");
+        if seen.is_empty() {
+            let store = parts.store.clone();
+            let alone = tokio::task::spawn_blocking(move || for_loop(store, &spec)).await.unwrap();
+            let digest = essence(&view).into_values().next().and_then(|(digest, _)| digest).unwrap();
+            assert_eq!(alone.into_values().collect::<Vec<_>>(), [digest]);
+        }
+        seen.push(essence(&view));
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,7 @@ impl Cache {
         Some(bytes.clone())
     }
 
-    fn keep_blob(&self, digest: Digest, bytes: &Arc<[u8]>) {
+    pub(super) fn keep_blob(&self, digest: Digest, bytes: &Arc<[u8]>) {
         let mut kept = self.lock();
         // A blob that would push out most others is not worth it.
         if bytes.len() > self.max_bytes / 2 || kept.blobs.contains_key(&digest) {

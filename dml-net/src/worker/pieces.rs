@@ -219,6 +219,7 @@ impl From<WorkError> for Undone {
 async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcome, Bytes), Undone> {
     let Assignment { lease, spec, progress, .. } = assignment;
     let round = lease.slot.round;
+    let has_more = spec.plan.rounds > 1;
     let state = match progress.state {
         Some(state) => Some(shared.blob(state).await?),
         None => None,
@@ -256,6 +257,10 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
     })?;
     let bytes = Bytes::from(bytes);
     let digest = keep(shared, bytes.clone()).await?;
+    if has_more {
+        // The next round begins with it, perhaps here.
+        shared.cache.keep_blob(digest, &bytes.as_ref().into());
+    }
     let outcome = match finished {
         None => Outcome::Partial(digest),
         Some(finished) => Outcome::State { state: digest, finished },
