@@ -48,7 +48,7 @@ impl Letter {
             }
             Message::Answer { .. } | Message::Withdraw { .. } | Message::Offer(_) => Vec::new(),
             Message::Row { .. } | Message::RowWanted { .. } | Message::Copied { .. } => Vec::new(),
-            Message::Handover { .. } | Message::Missing { .. } => Vec::new(),
+            Message::Handover { .. } | Message::Missing { .. } | Message::Noted { .. } => Vec::new(),
             Message::Compare { .. } | Message::Differ { .. } | Message::Want { .. } => Vec::new(),
             Message::MayBury { .. } | Message::Buriable { .. } | Message::Bury { .. } => Vec::new(),
         }
@@ -123,6 +123,11 @@ pub enum Message {
     Missing {
         /// Which.
         members: Vec<Member>,
+    },
+    /// The receiver need not say again that these are missing.
+    Noted {
+        /// Of a [`Message::Missing`].
+        members: Vec<NodeId>,
     },
     /// The owner's summary of what it believes both hold.
     Compare {

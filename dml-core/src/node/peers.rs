@@ -1,6 +1,6 @@
 //! The other db nodes: who is there, what each was told, and the letters to and from them.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::{Effect, Letter, Message, Node, Offer, copies::Outbox, letter::VERSION};
@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) compared_at: Duration,
     /// The change after which nothing was found to differ, and when that was.
     pub(super) agreed: Option<(u64, Duration)>,
+    /// The nodes that it is known to have heard of.
+    noted: BTreeSet<NodeId>,
 }
 
 impl Peer {
@@ -52,9 +54,13 @@ impl Peer {
             compared: None,
             compared_at: Duration::ZERO,
             agreed: None,
+            noted: BTreeSet::new(),
         }
     }
 }
+
+/// How many members one letter names.
+const MAX_MISSING: usize = 256;
 
 /// How many changes of a row one letter carries.
 const ROW_PAGE: usize = 4096;
@@ -141,13 +147,21 @@ impl Node {
         self.doubt();
         self.regroup_all();
         self.unchecked.extend(self.catalogue.roots());
-        let missing = self.peers.values().filter(|peer| !peer.active).map(|peer| peer.member);
-        let members: Vec<Member> = missing.collect();
-        if !members.is_empty() {
-            self.send(member.id, Message::Missing { members });
-        }
+        self.tell_missing(member.id);
         self.sweep_soon();
         self.compare_with(member.id);
+    }
+
+    /// Tells a node of those that are not there, until it has taken note: what they hold may be older than a deletion
+    /// that it is asked to forget one day, when nobody else may know of them any more.
+    pub(super) fn tell_missing(&mut self, to: NodeId) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        let missing =
+            self.peers.values().filter(|other| !other.active && !peer.noted.contains(&other.member.id));
+        let members: Vec<Member> = missing.map(|other| other.member).take(MAX_MISSING).collect();
+        if !members.is_empty() {
+            self.send(to, Message::Missing { members });
+        }
     }
 
     /// Takes note of members; those that are new are written down.
@@ -216,7 +230,18 @@ impl Node {
             }
             Message::Copy { .. } => {}
             Message::Copied { batch, refused } => self.copied(from, batch, &refused),
-            Message::Missing { members } => self.note_members(members),
+            Message::Missing { members } => {
+                let noted = members.iter().map(|member| member.id).collect();
+                self.note_members(members);
+                self.send(from, Message::Noted { members: noted });
+            }
+            Message::Noted { members } => {
+                let known: Vec<NodeId> =
+                    members.into_iter().filter(|id| self.peers.contains_key(id)).collect();
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.noted.extend(known);
+                }
+            }
             Message::Compare { number, summary } => self.compare(from, number, &summary),
             Message::Differ { number, parts, held } => self.differ(from, number, &parts, &held),
             Message::Want { roots } => self.copy_whole(from, roots),

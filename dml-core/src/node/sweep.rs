@@ -112,6 +112,7 @@ impl Node {
         self.sweep.last = chosen.last().copied();
         for id in chosen {
             self.probe_row(id);
+            self.tell_missing(id);
             if let Some(peer) = self.peers.get_mut(&id) {
                 // The offer may have got lost: it is made again.
                 peer.offered = Offer::default();

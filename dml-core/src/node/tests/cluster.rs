@@ -341,6 +341,33 @@ fn what_is_deleted_on_one_side_stays_deleted_and_is_forgotten_in_the_end() {
 }
 
 #[test]
+fn a_new_node_hears_of_those_that_were_there_before_it_though_letters_get_lost() {
+    let mut net = Net::new(3);
+    let gone = net.nodes[&3].me;
+    net.kill(3);
+    let new = member(4, 1);
+    net.nodes.insert(4, Node::new(Settings::default(), new, []));
+    // The others know of it before it knows of them: what they say at once is not heard.
+    [1, 2].into_iter().for_each(|n| net.handle(n, Event::Active(new)));
+    net.run();
+    assert_eq!(net.nodes[&4].members().count(), 0);
+    [1, 2].into_iter().for_each(|n| net.handle(4, Event::Active(member(n, 1))));
+    net.run();
+    net.pass(5);
+    assert!(net.nodes[&4].members().any(|(member, active)| member == gone && !active));
+    // It is not said again and again.
+    net.handle(1, Event::Tick);
+    let before = net.now;
+    while net.now < before + 10 * SECOND {
+        net.now += SECOND;
+        [1, 2].into_iter().for_each(|n| net.handle(n, Event::Tick));
+        let missing = |(_, letter): &(NodeId, Letter)| matches!(letter.message, Message::Missing { .. });
+        assert!(!net.letters.iter().any(missing), "{:?}", net.letters);
+        net.run();
+    }
+}
+
+#[test]
 fn a_worker_that_is_gone_is_known_everywhere() {
     let mut net = Net::new(3);
     let (dataset, training) = both();
