@@ -101,6 +101,10 @@ impl World<'_> {
     }
 
     pub(super) fn believe(&mut self, host: usize, member: Member, there: bool) {
+        // What it was told a moment ago may have made it stop: it knows nobody then.
+        if self.hosts[host].node.is_none() {
+            return;
+        }
         let before = self.hosts[host].view.len();
         self.ledger.view_changes(self.now, before);
         let event = if there {
