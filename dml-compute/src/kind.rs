@@ -7,6 +7,7 @@ use crate::learner::Encoding;
 
 /// A kind of model, as `GET /v1/kinds` shows it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Kind {
     /// What users write: `random_forest`.
     pub name: &'static str,
@@ -31,6 +32,7 @@ pub struct Kind {
 
 /// One parameter of a kind.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Param {
     /// Its name, as in scikit-learn where it has one.
     pub name: &'static str,
@@ -43,6 +45,7 @@ pub struct Param {
 
 /// The values that a parameter may take.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Domain {
     /// A finite number between two others, both included.

@@ -131,7 +131,7 @@ const BLOCKS_AHEAD: usize = 2;
 
 impl Fit<'_> {
     /// Makes something of each of some chunks, on all threads, and takes it in the order of the chunks. A block and what
-    /// is made of it are dropped before many others are read.
+    /// is made of it are dropped before many others are read; for rounds to come, blocks are kept while there is room.
     pub fn each_block<T: Send>(
         &self,
         chunks: Range<usize>,
@@ -139,9 +139,13 @@ impl Fit<'_> {
         mut take: impl FnMut(T),
     ) -> Result<(), WorkError> {
         let ahead = rayon::current_num_threads() * BLOCKS_AHEAD;
+        let block = |chunk| match self.plan.rounds {
+            1 => self.rows.block_once(chunk),
+            _ => self.rows.block(chunk),
+        };
         for start in chunks.clone().step_by(ahead) {
             let made = (start..chunks.end.min(start + ahead)).into_par_iter();
-            let made: Vec<Result<T, WorkError>> = made.map(|chunk| make(&*self.rows.block(chunk)?)).collect();
+            let made: Vec<Result<T, WorkError>> = made.map(|chunk| make(&*block(chunk)?)).collect();
             for part in made {
                 take(part?);
             }

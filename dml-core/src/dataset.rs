@@ -9,6 +9,7 @@ use crate::id::Digest;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnType {
     /// 64-bit whole numbers.
@@ -46,6 +47,7 @@ impl ColumnType {
 
 /// A value of a text or boolean column and how many rows hold it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Count {
     /// The value.
     pub value: String,
@@ -55,6 +57,7 @@ pub struct Count {
 
 /// Statistics of a column over all its values that are not blank.
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Summary {
     /// All values are blank.
@@ -89,6 +92,7 @@ pub const MAX_DISTINCT: usize = 10_000;
 
 /// A column of a dataset.
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Column {
     /// Its name in the header.
     pub name: String,

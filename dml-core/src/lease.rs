@@ -57,6 +57,9 @@ pub struct Leases {
     /// How often a lease on the slot ran out, and when it may be tried again. Only of slots that are still wanted: see
     /// [`Leases::forget`].
     lost: BTreeMap<Slot, Lost>,
+    /// How many leases it has granted, and how many of these ran out or died with their holder.
+    pub(crate) granted: u64,
+    pub(crate) lost_in_all: u64,
     /// Who was given a unit last, of jobs with several rounds of several units: it may have kept what the next round needs.
     hands: BTreeMap<(Digest, u32), String>,
 }
@@ -78,6 +81,8 @@ impl Leases {
             epoch: first_epoch,
             held: BTreeMap::new(),
             lost: BTreeMap::new(),
+            granted: 0,
+            lost_in_all: 0,
             hands: BTreeMap::new(),
         }
     }
@@ -91,6 +96,7 @@ impl Leases {
     /// Leases a free slot.
     pub fn grant(&mut self, now: Duration, slot: Slot, root: Digest, worker: &str) -> Lease {
         self.epoch += 1;
+        self.granted += 1;
         self.held.insert(slot, Held { worker: worker.into(), epoch: self.epoch, until: now + self.lease });
         Lease { slot, root, epoch: self.epoch }
     }
@@ -183,6 +189,7 @@ impl Leases {
         let mut freed: Vec<Slot> = over.map(|(slot, _)| slot).collect();
         for slot in &freed {
             self.lost.entry(*slot).or_default().times += 1;
+            self.lost_in_all += 1;
         }
         for (slot, lost) in &mut self.lost {
             if lost.not_before.take_if(|at| *at <= now).is_some() && !self.held.contains_key(slot) {
@@ -205,6 +212,7 @@ impl Leases {
         let freed: Vec<Slot> = over.map(|(slot, _)| slot).collect();
         for slot in freed.iter().filter(|_| dead) {
             self.lost.entry(*slot).or_default().times += 1;
+            self.lost_in_all += 1;
         }
         freed
     }
@@ -214,6 +222,11 @@ impl Leases {
         let held = self.held.values().map(|held| held.until);
         let pauses = self.lost.values().filter_map(|lost| lost.not_before);
         held.chain(pauses).min()
+    }
+
+    /// How many pieces are leased.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
     }
 
     /// How many pieces of a job are leased.

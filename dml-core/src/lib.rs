@@ -26,6 +26,7 @@ pub mod schedule;
 pub mod sim;
 pub mod split;
 pub mod swim;
+pub mod token;
 pub mod training;
 
 pub use dataset::{Chunk, Column, ColumnType, Dataset, Summary};
@@ -37,4 +38,5 @@ pub use node::Node;
 pub use param::{Params, Value};
 pub use record::{Body, Kind, Record};
 pub use split::Split;
+pub use token::{Scope, Token};
 pub use training::{ModelSpec, Training, TrainingSpec, Validation};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The value of one parameter.
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Value {
     /// `true` or `false`.
@@ -17,6 +18,19 @@ pub enum Value {
     Float(f64),
     /// A word, one of a list.
     Text(String),
+}
+
+impl Value {
+    /// A value as what it looks like when it is written: a switch, a whole number, a number, else a word. None is a number
+    /// that is not finite.
+    pub fn parse(text: &str) -> Option<Self> {
+        match (text.parse(), text.parse(), text.parse::<f64>()) {
+            (Ok(switch), _, _) => Some(Self::Bool(switch)),
+            (_, Ok(whole), _) => Some(Self::Int(whole)),
+            (_, _, Ok(number)) => number.is_finite().then_some(Self::Float(number)),
+            (_, _, Err(_)) => Some(Self::Text(text.into())),
+        }
+    }
 }
 
 impl fmt::Display for Value {
@@ -32,6 +46,7 @@ impl fmt::Display for Value {
 
 /// Parameters by name. Those of a checked job are complete: defaults are filled in, each with its kind's type.
 #[derive(Debug, Clone, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Params(pub BTreeMap<String, Value>);
 

@@ -11,6 +11,7 @@ use crate::{
     job::{Job, Work},
     merge::{self, Merge},
     planted::{self, Bug},
+    token::Token,
     training::Training,
 };
 
@@ -28,6 +29,8 @@ pub enum Kind {
     Prediction,
     /// Any other job.
     Job,
+    /// A token.
+    Token,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Model => "model",
             Self::Prediction => "prediction",
             Self::Job => "job",
+            Self::Token => "token",
         }
     }
 }
@@ -53,6 +57,8 @@ pub enum Body {
     Training(Training),
     /// A job: a child of a training, or a batch prediction.
     Job(Job),
+    /// A token.
+    Token(Token),
 }
 
 impl Body {
@@ -62,6 +68,7 @@ impl Body {
             Self::Dataset(dataset) => dataset.id(),
             Self::Training(training) => training.spec.id(),
             Self::Job(job) => job.spec.id(),
+            Self::Token(token) => token.id(),
         }
     }
 
@@ -74,6 +81,7 @@ impl Body {
                 Work::Predict { .. } => Kind::Prediction,
                 Work::Prepare { .. } | Work::Fit { .. } | Work::Evaluate { .. } => Kind::Job,
             },
+            Self::Token(_) => Kind::Token,
         }
     }
 
@@ -81,7 +89,7 @@ impl Body {
     pub fn blobs(&self) -> Vec<Digest> {
         match self {
             Self::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
-            Self::Training(_) => Vec::new(),
+            Self::Training(_) | Self::Token(_) => Vec::new(),
             Self::Job(job) => {
                 let mut blobs = job.spec.work.blobs();
                 blobs.extend(job.progress.state);
@@ -216,7 +224,7 @@ impl Merge for Record {
                         mine.merge(theirs) || learned
                     }
                     (Some(Body::Job(mine)), Some(Body::Job(theirs))) => mine.merge(theirs) || learned,
-                    // Datasets never change, and an id names one kind of thing.
+                    // Datasets and tokens never change, and an id names one kind of thing.
                     _ => learned,
                 }
             }
@@ -318,6 +326,17 @@ mod tests {
         assert_eq!(Record::from_bytes(&bytes), Err(NotARecord::Version(9)));
         assert_eq!(Record::from_bytes(br#"{"v":2,"shape":"other"}"#), Err(NotARecord::Version(2)));
         assert_eq!(Record::from_bytes(b"{"), Err(NotARecord::Unreadable));
+    }
+
+    #[test]
+    fn the_format_of_tokens_is_golden() {
+        let token = Token::new("a secret", crate::token::Scope::Write, Some(7));
+        let bytes = Record::new(Body::Token(token)).to_bytes();
+        let golden = concat!(
+            r#"{"v":1,"life":1,"names":{},"body":{"token":{"secret":"0cb1be9166b83c4640d80ce36de982d86eabcf9c143d87"#,
+            r#"cec60282cf09de7a99","scope":"write","expires_ms":7}}}"#
+        );
+        assert_eq!(core::str::from_utf8(&bytes), Ok(golden));
     }
 
     #[test]

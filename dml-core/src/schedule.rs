@@ -93,6 +93,11 @@ impl Shares {
         self.open.contains_key(job)
     }
 
+    /// How many jobs are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// How many jobs may have something to hand out, and the greatest priority among them.
     pub fn ready(&self) -> (u32, i32) {
         let priority = self.ready.first().map_or(0, |(Reverse(priority), ..)| *priority);

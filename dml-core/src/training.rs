@@ -193,6 +193,7 @@ pub fn reconcile<'a>(spec: &TrainingSpec, job: impl Fn(&Digest) -> Option<&'a Jo
 
 /// Where a training or a model of it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Nothing of it is being computed yet.

@@ -14,7 +14,7 @@ use std::{
 
 use dml_core::Digest;
 
-use crate::{BlobInfo, Disk, StoreError, error::Health, memory::check};
+use crate::{BlobInfo, Disk, Room, StoreError, error::Health, memory::check};
 
 const TMP: &str = "tmp";
 const BLOBS: &str = "blobs";
@@ -141,6 +141,10 @@ impl Blobs {
         }
         self.sync_dir(&shelf)?;
         Ok(true)
+    }
+
+    pub(crate) fn room(&self) -> Result<Option<Room>, StoreError> {
+        self.disk.room().map_err(self.at(""))
     }
 
     fn sync_dir(&self, dir: &str) -> Result<(), StoreError> {

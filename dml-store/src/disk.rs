@@ -41,6 +41,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
 
+    /// How much room there is, where that is known.
+    fn room(&self) -> io::Result<Option<Room>>;
+
     /// Takes the lock at a path, until the value is dropped or the process ends; `None` while another has it.
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
 }
@@ -61,6 +64,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 
     /// Makes bytes and length durable.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// The room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What may still be written.
+    pub free: u64,
+    /// All of it, but for what is kept from this user.
+    pub total: u64,
 }
 
 /// A file or directory, as a listing shows it.

@@ -21,7 +21,7 @@ use std::{
 use dml_core::Digest;
 
 use crate::{
-    Batch, BlobInfo, Disk, LocalDisk, Store, StoreError, blobs::Blobs, error::Health, records::Records,
+    Batch, BlobInfo, Disk, LocalDisk, Room, Store, StoreError, blobs::Blobs, error::Health, records::Records,
 };
 
 /// The format of data directories that this program writes, and the newest that it reads.
@@ -103,6 +103,10 @@ impl Store for DiskStore {
 
     fn remove_blob(&self, digest: Digest, unused_for: Duration) -> Result<bool, StoreError> {
         self.blobs.remove(digest, unused_for)
+    }
+
+    fn room(&self) -> Result<Option<Room>, StoreError> {
+        self.blobs.room()
     }
 
     fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

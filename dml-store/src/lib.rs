@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 use dml_core::Digest;
 
-pub use disk::{Disk, DiskFile, Entry};
+pub use disk::{Disk, DiskFile, Entry, Room};
 pub use disk_store::{DiskStore, FORMAT};
 pub use error::StoreError;
 pub use local::LocalDisk;
@@ -58,6 +58,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a blob unless it was put less than `unused_for` ago (zero: in any case); says whether it is gone.
     /// A collector that passes the age it had in mind cannot remove what was put again meanwhile.
     fn remove_blob(&self, digest: Digest, unused_for: Duration) -> Result<bool, StoreError>;
+
+    /// How much room there is, where that is known and limited.
+    fn room(&self) -> Result<Option<Room>, StoreError>;
 
     /// A small value that belongs to the node itself, such as its identity.
     fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
@@ -104,6 +107,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn remove_blob(&self, digest: Digest, unused_for: Duration) -> Result<bool, StoreError> {
         (**self).remove_blob(digest, unused_for)
+    }
+
+    fn room(&self) -> Result<Option<Room>, StoreError> {
+        (**self).room()
     }
 
     fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

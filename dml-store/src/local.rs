@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{Disk, DiskFile, Entry};
+use crate::{Disk, DiskFile, Entry, Room};
 
 /// The files below one directory of the operating system.
 #[derive(Debug, Clone)]
@@ -96,6 +96,20 @@ impl Disk for LocalDisk {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         sync_dir(&self.place(path))
+    }
+
+    #[cfg(unix)]
+    fn room(&self) -> io::Result<Option<Room>> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        // Blocks that only the system's own user may fill are no room for anyone else.
+        let (free, used) = (found.f_bavail, found.f_blocks.saturating_sub(found.f_bfree));
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(Room { free: bytes(free), total: bytes(used.saturating_add(free)) }))
+    }
+
+    #[cfg(not(unix))]
+    fn room(&self) -> io::Result<Option<Room>> {
+        Ok(None)
     }
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {

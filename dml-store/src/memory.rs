@@ -8,7 +8,7 @@ use std::{
 
 use dml_core::Digest;
 
-use crate::{Batch, BlobInfo, Store, StoreError};
+use crate::{Batch, BlobInfo, Room, Store, StoreError};
 
 /// Everything in memory.
 #[derive(Debug, Default)]
@@ -80,6 +80,10 @@ impl Store for MemoryStore {
         }
         blobs.remove(&digest);
         Ok(true)
+    }
+
+    fn room(&self) -> Result<Option<Room>, StoreError> {
+        Ok(None)
     }
 
     fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

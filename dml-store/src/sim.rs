@@ -20,7 +20,7 @@ use std::{
 
 use dml_core::rng;
 
-use crate::{Disk, DiskFile, Entry};
+use crate::{Disk, DiskFile, Entry, Room};
 
 const SECTOR: usize = 512;
 
@@ -476,6 +476,13 @@ impl Disk for SimDisk {
             }
             Ok(())
         })
+    }
+
+    fn room(&self) -> io::Result<Option<Room>> {
+        let state = self.state();
+        state.is_on()?;
+        let room = |total: u64| Room { free: total.saturating_sub(state.used()), total };
+        Ok(state.capacity.map(room))
     }
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {

@@ -45,6 +45,14 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[cfg(unix)]
 #[test]
+fn the_room_is_that_of_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = DiskStore::open(dir.path()).unwrap().room().unwrap().expect("the system tells");
+    assert!(0 < room.free && room.free < room.total, "{room:?}");
+}
+
+#[cfg(unix)]
+#[test]
 fn nobody_else_may_enter() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, thread, time::Duration};
 
 use dml_core::{Digest, rng};
-use dml_store::{DiskStore, Store, StoreError, sim::SimDisk};
+use dml_store::{DiskStore, Room, Store, StoreError, sim::SimDisk};
 use proptest::prelude::*;
 
 fn key(n: u64) -> Digest {
@@ -147,6 +147,7 @@ fn a_full_disk_refuses_and_recovers_without_a_restart() {
     store.commit(&[(key(1), Some(b"before".to_vec()))]).unwrap();
     let used = disk.used();
     disk.set_capacity(Some(used + 50_000));
+    assert_eq!(store.room().unwrap(), Some(Room { free: 50_000, total: used + 50_000 }));
     let error = store.put_blob(Digest::of(&blob), &blob).unwrap_err();
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert_eq!(disk.used(), used, "the half-written blob is gone");

@@ -34,7 +34,7 @@ use crate::{
 use cache::Cache;
 pub use evaluate::Evaluation;
 use evaluate::Judge;
-pub use problem::{MIN_ROWS, ProblemError, check_problem, shape};
+pub use problem::{MIN_ROWS, ProblemError, check_problem, shape, suggested_task};
 use rows::{Prepared, TrainingRows, read_chunk};
 
 /// Where a job's inputs come from: a store, or the network.

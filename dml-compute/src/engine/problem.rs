@@ -148,6 +148,14 @@ impl ProblemError {
     }
 }
 
+/// What a target's type suggests: numbers are to be estimated, all else to be told apart.
+pub fn suggested_task(target: ColumnType) -> Task {
+    match target {
+        ColumnType::Text | ColumnType::Boolean => Task::Classification,
+        ColumnType::Integer | ColumnType::Float | ColumnType::Date | ColumnType::DateTime => Task::Regression,
+    }
+}
+
 /// What is to be learned, if the columns' statistics allow it. Without named features, all columns but the target are.
 pub fn check_problem(
     dataset: &Dataset,

@@ -87,6 +87,11 @@ impl TrainingRows<'_> {
         Ok(Block { x, y: Array1::from_vec(y), rows })
     }
 
+    /// The name in the cache of a chunk's rows.
+    fn block_name(&self, chunk: usize) -> Digest {
+        self.name.child(&format!("block/{chunk}"))
+    }
+
     /// The name in the cache of what a learner names so.
     fn kept(&self, name: Digest) -> Digest {
         Digest::of_value(&(self.name, "kept", name))
@@ -105,16 +110,18 @@ impl Rows for TrainingRows<'_> {
     }
 
     fn block(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
-        let name = self.name.child(&format!("block/{chunk}"));
         let make = || self.read(chunk).map(|block| (bytes_of(&block), Item::Block(Arc::new(block))));
-        match self.cache.get(name, Some(self.name), make)? {
+        match self.cache.get(self.block_name(chunk), Some(self.name), make)? {
             Item::Block(block) => Ok(block),
             Item::Prepared(_) | Item::Kept(_) => self.read(chunk).map(Arc::new),
         }
     }
 
     fn block_once(&self, chunk: usize) -> Result<Arc<Block>, WorkError> {
-        self.read(chunk).map(Arc::new)
+        match self.cache.find(self.block_name(chunk)) {
+            Some(Item::Block(block)) => Ok(block),
+            Some(Item::Prepared(_) | Item::Kept(_)) | None => self.read(chunk).map(Arc::new),
+        }
     }
 
     fn sample(&self) -> Result<Block, WorkError> {

@@ -7,6 +7,7 @@ use super::LearningCurve;
 /// Of a classification its ROC curves, of a regression some predictions; of a model that is built up in steps its learning
 /// curve.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Curves {
     /// For two classes the curve of the second; else that of each class against all others. None with more classes than
     /// the AUC is told for.
@@ -22,6 +23,7 @@ pub struct Curves {
 
 /// The receiver operating characteristic of a class, over the scores of all folds together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RocCurve {
     /// The class that counts as positive.
     pub class: String,

@@ -12,6 +12,7 @@ use crate::learner::Scores;
 
 /// The loss after some steps, over all folds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LearningCurve {
     /// In what it is told: `log_loss`, or `rmse`.
     pub metric: String,
@@ -21,6 +22,7 @@ pub struct LearningCurve {
 
 /// The loss after so many steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LearningPoint {
     /// Iterations of boosting, or trees of a forest.
     pub steps: u32,

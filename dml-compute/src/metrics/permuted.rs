@@ -23,6 +23,7 @@ pub struct PermutedTally {
 
 /// How much each feature matters for the predictions of rows that the model has not seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Permutation {
     /// The metric that it is told in: the one that models are ranked by.
     pub metric: String,

@@ -18,6 +18,20 @@ pub fn primary(task: Task) -> &'static str {
     }
 }
 
+/// The metrics that a leaderboard shows, with their headings.
+pub fn shown(task: Task) -> &'static [(&'static str, &'static str)] {
+    match task {
+        Task::Classification => &[
+            ("accuracy", "accuracy"),
+            ("balanced_accuracy", "balanced"),
+            ("macro_f1", "macro F1"),
+            ("log_loss", "log loss"),
+            ("roc_auc", "ROC AUC"),
+        ],
+        Task::Regression => &[("rmse", "RMSE"), ("mae", "MAE"), ("r2", "R²")],
+    }
+}
+
 /// The metrics of one test part.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -33,6 +47,7 @@ pub struct Metrics {
 
 /// Rows by true class and predicted class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Confusion {
     /// The classes, as the target writes them.
     pub labels: Vec<String>,
@@ -43,6 +58,7 @@ pub struct Confusion {
 /// What is told of a model's quality. As JSON a flat object of numbers, with `interval`, `confusion` and
 /// `std` where they apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// How many rows were predicted, over all folds.
     pub rows: u64,

@@ -70,6 +70,7 @@ pub use error::{Place, TableError};
 pub use import::{CHUNK_BYTES, CHUNK_CELLS, Importer, Typed, read_rows, read_rows_as};
 pub use json::{from_json_rows, to_json_rows};
 pub use statistics::Statistics;
+pub use value::date_text;
 pub use write::write_csv;
 
 use std::sync::Arc;

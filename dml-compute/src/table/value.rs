@@ -267,6 +267,13 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
+/// The day so many days after 1970-01-01 in the Gregorian calendar: `YYYY-MM-DD`.
+pub fn date_text(days: i64) -> String {
+    let mut text = String::new();
+    write_date(days, &mut text);
+    text
+}
+
 /// `YYYY-MM-DD`.
 pub(super) fn write_date(days: i64, out: &mut String) {
     let (year, month, day) = civil_from_days(days);

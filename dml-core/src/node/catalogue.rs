@@ -50,14 +50,14 @@ impl Catalogue {
     pub(super) fn job(&self, id: &Digest) -> Option<&Job> {
         match self.body(id)? {
             Body::Job(job) => Some(job),
-            Body::Dataset(_) | Body::Training(_) => None,
+            Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
         }
     }
 
     pub(super) fn training(&self, id: &Digest) -> Option<&Training> {
         match self.body(id)? {
             Body::Training(training) => Some(training),
-            Body::Dataset(_) | Body::Job(_) => None,
+            Body::Dataset(_) | Body::Job(_) | Body::Token(_) => None,
         }
     }
 
@@ -76,7 +76,7 @@ impl Catalogue {
     pub(super) fn bytes(&self, id: &Digest) -> u64 {
         match self.body(id) {
             Some(Body::Dataset(dataset)) => dataset.chunks.iter().map(|chunk| chunk.bytes).sum(),
-            Some(Body::Training(_) | Body::Job(_)) | None => 0,
+            Some(Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => 0,
         }
     }
 
@@ -295,14 +295,14 @@ impl Naming<'_> {
 fn parent(body: &Body) -> Option<Digest> {
     match body {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
     }
 }
 
 /// What was asked for, without what only work and requests may bring about.
 fn as_asked(body: Body) -> Body {
     match body {
-        Body::Dataset(dataset) => Body::Dataset(dataset),
+        Body::Dataset(_) | Body::Token(_) => body,
         Body::Training(training) => Body::Training(Training { stops: 0, ..training }),
         Body::Job(job) => Body::Job(Job::new(job.spec)),
     }
@@ -355,7 +355,7 @@ impl Node {
             (!here && (!there || self.catalogue.get(id).is_some())).then(|| missing(Kind::Dataset.name(), id))
         };
         match body {
-            Body::Dataset(_) => None,
+            Body::Dataset(_) | Body::Token(_) => None,
             Body::Training(training) => dataset(&training.spec.problem.dataset),
             Body::Job(job) => {
                 let parent = job.spec.parent.filter(|parent| self.catalogue.training(parent).is_none());
@@ -427,7 +427,7 @@ impl Node {
                 let models = 0..training.spec.models.len();
                 models.filter_map(|m| self.catalogue.job(&training.spec.model_id(id, m))?.result()).collect()
             }
-            Body::Job(_) => Vec::new(),
+            Body::Job(_) | Body::Token(_) => Vec::new(),
         };
         self.delete_unless_used(ticket, id, needs);
     }
@@ -447,7 +447,7 @@ impl Node {
     pub(super) fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
         self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
             let used = match self.catalogue.body(&user)? {
-                Body::Dataset(_) => return None,
+                Body::Dataset(_) | Body::Token(_) => return None,
                 Body::Training(training) => alloc::vec![training.spec.problem.dataset],
                 Body::Job(job) if job.spec.parent.is_none() => {
                     job.spec.work.blobs().into_iter().chain([job.spec.work.dataset()]).collect()
@@ -478,7 +478,7 @@ impl Node {
                 !training::state_of(&models).is_final()
             }
             Some(Body::Job(job)) => job.is_open(),
-            Some(Body::Dataset(_)) | None => false,
+            Some(Body::Dataset(_) | Body::Token(_)) | None => false,
         }
     }
 }

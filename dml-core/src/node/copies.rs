@@ -420,7 +420,7 @@ impl Node {
         if let (Some(Body::Job(mine)), Some(Body::Job(theirs))) = (&mine.body, &record.body)
             && theirs.diverges(mine)
         {
-            self.divergences += 1;
+            self.done.divergences += 1;
         }
         if let Some(learned) = self.catalogue.add_units(id, &record) {
             return learned;

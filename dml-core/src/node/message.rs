@@ -183,6 +183,19 @@ impl Request {
     }
 }
 
+impl Request {
+    /// How long the answer may be kept back on purpose.
+    pub fn wait_ms(&self) -> u64 {
+        if let Self::Watch { wait_ms, .. } = self {
+            *wait_ms
+        } else if let Self::Claim(claim) = self {
+            claim.wait_ms
+        } else {
+            0
+        }
+    }
+}
+
 /// A worker's request for work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

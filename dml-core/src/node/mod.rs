@@ -14,6 +14,7 @@ mod message;
 mod owned;
 mod peers;
 mod sweep;
+mod tally;
 mod work;
 
 use alloc::{
@@ -29,6 +30,7 @@ pub use message::{
     Assignment, Claim, Cursor, Effect, Entry, Event, Holder, LeaseSeen, Outcome, Refusal, Request, Response,
     Route, Settings, Ticket, WorkerSeen,
 };
+pub use tally::{Done, Tally};
 
 use crate::{
     id::Digest,
@@ -116,8 +118,8 @@ pub struct Node {
     sweep: Sweep,
     /// How much this node gave of its work: see `work.rs`.
     turn: u64,
-    /// How often two copies contradicted each other.
-    divergences: u64,
+    /// What this node has done; its leases count for themselves.
+    done: Done,
 }
 
 /// What waits for a write.
@@ -195,7 +197,7 @@ impl Node {
             planned: BTreeMap::new(),
             sweep: Sweep::default(),
             turn: 0,
-            divergences: 0,
+            done: Done::default(),
             me,
         };
         node.journal.read(&mut node.catalogue, records);
@@ -256,7 +258,7 @@ impl Node {
 
     /// How often two copies contradicted each other: an alarm, for it means corruption, or a unit that is no function.
     pub fn divergences(&self) -> u64 {
-        self.divergences
+        self.done.divergences
     }
 
     /// The record under an id, deleted ones included.

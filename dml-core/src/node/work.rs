@@ -256,7 +256,9 @@ impl Node {
         let (Some(job), Some(record)) = (self.catalogue.job(&id), self.catalogue.get(&id)) else { return };
         let body = Body::Job(Job { progress: news, ..Job::new(job.spec.clone()) });
         let delta = Record { life: record.life, ..Record::new(body) };
-        match self.merge_record(id, delta.clone()) {
+        let learned = self.merge_record(id, delta.clone());
+        self.done.pieces += u64::from(learned != Learned::Nothing);
+        match learned {
             Learned::Nothing => {}
             Learned::Units => {
                 // Nothing but this job's own next pieces follows from it.
@@ -264,6 +266,7 @@ impl Node {
                 self.shares.wake(&id);
             }
             Learned::More => {
+                self.done.jobs_finished += u64::from(self.catalogue.job(&id).is_some_and(Job::is_finished));
                 self.note(id, Some(delta));
                 self.follow(id);
             }
@@ -271,6 +274,7 @@ impl Node {
     }
 
     fn fail(&mut self, id: Digest, why: String) {
+        self.done.jobs_failed += 1;
         self.catalogue.change(id, |record| {
             if let Some(Body::Job(job)) = &mut record.body
                 && job.is_open()

@@ -97,6 +97,11 @@ pub enum Effect {
     },
 }
 
+/// Who says that it has sent a datagram; nobody, if it is none.
+pub fn sender(datagram: &[u8]) -> Option<NodeId> {
+    codec::open(datagram).ok().map(|letter| letter.from.member.id)
+}
+
 /// See the module.
 pub struct Swim {
     me: Member,

@@ -482,3 +482,24 @@ fn a_result_finds_its_job_through_a_node_that_has_not_heard_of_it() {
     assert!(net.nodes[&other].routing.holders(&id).is_empty());
     assert_eq!(net.ask(other, done(work[0].lease)), Response::Done);
 }
+
+#[test]
+fn what_lacks_copies_is_counted_by_its_owner_until_it_has_them() {
+    let mut net = Net::new(4);
+    let (id, _) = net.create(1, both().0);
+    let under = |net: &Net| net.nodes.values().map(|node| node.tally().under_replicated).sum::<u64>();
+    assert_eq!(under(&net), 0);
+    let lost = net.holders(id)[0];
+    net.nodes.remove(&lost);
+    for n in net.nodes.keys().copied().collect::<Vec<_>>() {
+        net.handle(n, Event::Inactive(NodeId::new(u64::from(lost))));
+    }
+    assert_eq!(under(&net), 1, "the copies are on their way");
+    net.run();
+    net.pass(2);
+    assert_eq!((under(&net), net.holders(id).len()), (0, 3));
+    // Where there are fewer nodes than copies are wanted, all that could be had are there.
+    net.kill(net.holders(id)[0]);
+    net.pass(2);
+    assert_eq!((under(&net), net.holders(id).len()), (0, 2));
+}

@@ -430,3 +430,30 @@ fn units_of_a_long_job_are_written_one_by_one_and_read_again() {
     assert_eq!(disk, all(&bench.node), "nothing is left over");
     assert!(largest < 6000, "{largest} bytes");
 }
+
+#[test]
+fn what_was_done_is_counted() {
+    let (mut bench, predict) = predicting(2);
+    let before = bench.node.tally();
+    let work = bench.claim(2);
+    let held = bench.node.tally();
+    assert_eq!((held.leases, held.jobs_ready + held.jobs_busy), (2, 1));
+    bench.ask(done(work[0].lease));
+    bench.ask(done(work[0].lease));
+    bench.now += 20 * SECOND;
+    bench.handle(Event::Tick);
+    let lost = bench.node.tally();
+    assert_eq!((lost.leases, lost.jobs_ready, lost.jobs_busy), (0, 1, 0));
+    let again = bench.claim(2);
+    bench.ask(done(again[0].lease));
+    assert!(bench.job(predict).is_finished());
+    let expected = Done {
+        pieces: before.done.pieces + 2,
+        jobs_finished: before.done.jobs_finished + 1,
+        leases_granted: before.done.leases_granted + 3,
+        leases_lost: before.done.leases_lost + 1,
+        ..before.done
+    };
+    assert_eq!(bench.node.tally().done, expected);
+    assert_eq!((bench.node.tally().jobs_ready, bench.node.tally().jobs_busy), (0, 0));
+}
