@@ -4,9 +4,16 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use dml_net::{Db, db, discover::Place};
+use dml_net::{
+    Db,
+    db::{self, KEEP_FREE},
+    discover::Place,
+    identity::{Identity, Party},
+    serve::Server,
+    view::Role,
+};
 use dml_store::DiskStore;
-use program::{listen, log, node, settings};
+use program::{check, identity, listen, log, node, settings};
 
 /// A db node of a DML cluster: keeps datasets, models and trainings, and shares out work to workers.
 #[derive(Debug, Parser)]
@@ -36,6 +43,9 @@ struct Options {
     /// The data directory; made if it is not there
     #[arg(long, value_name = "DIR", env = "DML_DATA", hide_env_values = true, default_value = "./.dml-db")]
     data: PathBuf,
+    /// With less room than this on its disk the node takes no uploads any more
+    #[arg(long, value_name = "MIB", env = "DML_KEEP_FREE", hide_env_values = true, default_value_t = KEEP_FREE >> 20, value_parser = clap::value_parser!(u64).range(..=1 << 40))]
+    keep_free: u64,
     #[command(flatten)]
     node: node::Common,
 }
@@ -52,7 +62,7 @@ const EXAMPLES: &str = "Examples:
 #[tokio::main]
 async fn main() -> ExitCode {
     let options: Options = settings::parse();
-    log::start(options.node.log);
+    log::start(options.node.log, options.node.log_format);
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,21 +73,32 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = listen::listen(options.listen, options.node.insecure).await?;
-    let address = listen::reached_at(options.node.advertise, listener.local_addr()?, &options.join)?;
+    let node = options.node;
+    if node.check {
+        return check::check(options.listen, node.identity.as_deref(), Role::Db).await;
+    }
+    let listener = listen::listen(options.listen, node.identity.is_some(), node.insecure).await?;
+    let address = listen::reached_at(node.advertise, listener.local_addr()?, &options.join)?;
     let sources = options.join.iter().map(Place::source).collect();
     let settings = db::Settings { replication: options.replication, ..Default::default() };
-    let network = Some(db::Network::tcp(address, sources));
     let store = Arc::new(DiskStore::open(&options.data).map_err(db::DbError::from)?);
-    let db = Db::start(store, db::Options { settings, network })?;
-    println!("db node {} listens on http://{address}", db.id());
+    let party = Party::Db(db::node_id(&*store)?);
+    let identity = node.identity.map(|file| identity::of_node(&file, party, address)).transpose()?;
+    let dials = identity::dials(identity.as_ref(), &node.cluster_name)?;
+    let network = Some(db::Network::new(dials, address, sources));
+    let tls = identity.as_ref().map(Identity::accept).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let db =
+        Db::start(store, db::Options { settings, network, identity, keep_free: options.keep_free << 20 })?;
+    println!("db node {} listens on {scheme}://{address}", db.id());
+    let server = Server { origins: node.allow_origin, tls, ..Default::default() };
     let (failed, leaving) = (db.clone(), db.clone());
     let end = async move {
         listen::end().await;
         leaving.leave().await;
     };
     tokio::select! {
-        () = dml_net::serve::serve(listener, db.router(), end) => Ok(()),
+        () = server.serve(listener, db.router(), end) => Ok(()),
         error = failed.failed() => Err(error.to_string().into()),
     }
 }

@@ -8,10 +8,13 @@ use dml_compute::{Engine, Registry};
 use dml_net::{
     Worker, addresses,
     discover::{Discovery, Place},
+    identity::{Identity, Party},
     link::Link,
-    peer, worker,
+    serve::Server,
+    view::Role,
+    worker,
 };
-use program::{listen, log, node, settings};
+use program::{check, identity, listen, log, node, settings};
 
 /// A worker of a DML cluster: serves the REST API and computes; it keeps nothing that matters.
 #[derive(Debug, Parser)]
@@ -59,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options: Options = settings::parse();
-    log::start(options.node.log);
+    log::start(options.node.log, options.node.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,16 +83,26 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = listen::listen(options.listen, options.node.insecure).await?;
-    let address = listen::reached_at(options.node.advertise, listener.local_addr()?, &options.join)?;
-    let link = Link::discover(discovery(&options.join, options.cache)?, peer::http());
-    let mut settings = worker::Options { address: Some(address), ..Default::default() };
+    let node = options.node;
+    if node.check {
+        return check::check(options.listen, node.identity.as_deref(), Role::Worker).await;
+    }
+    let listener = listen::listen(options.listen, node.identity.is_some(), node.insecure).await?;
+    let address = listen::reached_at(node.advertise, listener.local_addr()?, &options.join)?;
+    let identity = node.identity.map(|file| identity::of_node(&file, Party::Worker, address)).transpose()?;
+    let dial = identity::dials(identity.as_ref(), &node.cluster_name)?();
+    let link = Link::discover(discovery(&options.join, options.cache)?, dial);
+    let tls = identity.as_ref().map(Identity::accept).transpose()?;
+    let mut settings =
+        worker::Options { address: Some(address), guarded: tls.is_some(), ..Default::default() };
     if let Some(slots) = options.slots {
         settings.slots = slots.into();
     }
     let worker = Worker::new(link, Engine::new(Registry::default()), settings);
     let router = worker.router();
-    println!("worker listens on http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("worker listens on {scheme}://{address}");
+    let server = Server { origins: node.allow_origin, tls, ..Default::default() };
     let computing = tokio::spawn({
         let worker = worker.clone();
         async move { worker.run().await }
@@ -98,7 +111,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         listen::end().await;
         worker.stop(PATIENCE).await;
     };
-    dml_net::serve::serve(listener, router, end).await;
+    server.serve(listener, router, end).await;
     computing.abort();
     Ok(())
 }

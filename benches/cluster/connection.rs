@@ -49,7 +49,7 @@ impl Connection {
         body: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         self.0.get_mut().write_all(&[head.as_bytes(), body].concat()).await?;

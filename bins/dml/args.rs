@@ -1,10 +1,14 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use dml_core::Task;
-use dml_net::view::NewModel;
+use dml_net::{
+    identity::{NotASecret, Secret},
+    serve::Origin,
+    view::NewModel,
+};
 
 use crate::model_spec;
 
@@ -17,6 +21,15 @@ pub(crate) struct Args {
     /// Workers of a running cluster; the next is tried when one does not answer
     #[arg(long, global = true, value_name = "URL,…", env = "DML_CLUSTER", hide_env_values = true, help_heading = GLOBAL)]
     pub(crate) cluster: Option<String>,
+    /// The certificate of a cluster that is asked over TLS: ca.pem
+    #[arg(long, global = true, value_name = "FILE", env = "DML_CA", hide_env_values = true, help_heading = GLOBAL)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Who you are: a certificate with its key, such as admin.pem; for `up`, the cluster's key
+    #[arg(long, global = true, value_name = "FILE", env = "DML_IDENTITY", hide_env_values = true, help_heading = GLOBAL)]
+    pub(crate) identity: Option<PathBuf>,
+    /// The token by which the cluster knows you; in DML_TOKEN others on this machine do not see it
+    #[arg(long, global = true, value_name = "TOKEN", env = "DML_TOKEN", hide_env_values = true, help_heading = GLOBAL, value_parser = secret)]
+    pub(crate) token: Option<Result<Secret, NotASecret>>,
     /// Where the cluster in this process keeps its data
     #[arg(long, global = true, value_name = "DIR", env = "DML_DATA", hide_env_values = true, default_value = "./.dml", help_heading = GLOBAL)]
     pub(crate) data: PathBuf,
@@ -31,6 +44,11 @@ pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// Reads a token. A wrong one is told of later, without its text, which clap would show.
+fn secret(text: &str) -> Result<Result<Secret, NotASecret>, Infallible> {
+    Ok(text.parse())
 }
 
 const GLOBAL: &str = "Global options";
@@ -83,8 +101,18 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
         command: PredictionCommand,
     },
     /// The nodes of the cluster
-    #[command(after_help = "Example:\n  dml --cluster http://127.0.0.1:7300 cluster")]
-    Cluster,
+    #[command(after_help = "Examples:
+  dml --cluster http://127.0.0.1:7300 cluster
+  dml cluster init --out secrets                   certificates for a cluster that answers its own alone")]
+    Cluster {
+        #[command(subcommand)]
+        command: Option<ClusterCommand>,
+    },
+    /// Tokens, by which users of a cluster with certificates are known: add, list, remove
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Where something is, who owns it, who works on it, and why it waits
     #[command(
         after_help = "Examples:\n  dml explain penguins-species\n  dml --cluster http://127.0.0.1:7300 explain 973329b735d3"
@@ -100,6 +128,27 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
   dml up --workers 2 --listen 127.0.0.1:8080
   dml --cluster http://127.0.0.1:7300 train penguins.csv --target species    (in another terminal)")]
     Up(Up),
+    /// Take all tables, trainings and models into a directory of plain files
+    #[command(after_help = "Examples:
+  dml --cluster http://127.0.0.1:7300 snapshot backup
+  dml --data old snapshot backup && dml --data new restore backup
+
+A second snapshot into the same directory fetches what is new.")]
+    Snapshot {
+        /// Where to; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Bring back what a snapshot holds, into this or another cluster
+    #[command(after_help = "Example:
+  dml --cluster http://127.0.0.1:7300 restore backup
+
+What is there already stays as it is. Models are trained again, to the same bytes, which is checked.")]
+    Restore {
+        /// The directory of the snapshot
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// A script that completes commands in your shell
     #[command(
         after_help = "Example:\n  dml completions bash > ~/.local/share/bash-completion/completions/dml"
@@ -114,13 +163,18 @@ impl Command {
     /// Whether it stores something, or needs what is stored.
     pub(crate) fn writes(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Predict(_) | Self::Dataset { command: DatasetCommand::Add(_) } => true,
+            Self::Train(_)
+            | Self::Predict(_)
+            | Self::Dataset { command: DatasetCommand::Add(_) }
+            | Self::Restore { .. } => true,
             Self::Dataset { .. }
             | Self::Training { .. }
             | Self::Model { .. }
             | Self::Prediction { .. }
-            | Self::Cluster
+            | Self::Cluster { .. }
+            | Self::Token { .. }
             | Self::Explain { .. }
+            | Self::Snapshot { .. }
             | Self::Up(_)
             | Self::Completions { .. } => false,
         }
@@ -368,6 +422,53 @@ pub(crate) enum PredictionCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print its secret: it is never shown again
+    #[command(after_help = "Examples:
+  dml token add dashboard --scope read
+  dml token add alice --scope write --expires 30d")]
+    Add {
+        /// For whom or what it is
+        label: String,
+        /// What its holder may do
+        #[arg(long)]
+        scope: ScopeArg,
+        /// For how long: 30d, 12h, 90m or 60s [default: until it is removed]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List tokens, newest first
+    Ls(Page),
+    /// Remove a token: it is of no use any more, within seconds
+    Rm {
+        /// Its label or id
+        #[arg(value_name = "LABEL-or-ID")]
+        which: String,
+    },
+}
+
+/// What the holder of a token may do.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ScopeArg {
+    /// Look at everything, and predict
+    Read,
+    /// Also create and delete tables, trainings and predictions
+    Write,
+    /// Also say who may do what
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make a cluster's key and certificate, and a certificate for its administrator
+    Init {
+        /// The directory for them; made if it is not there
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
     /// How many db nodes; with three or more, any two may fail
@@ -388,7 +489,16 @@ pub(crate) struct Up {
         default_value = "127.0.0.1:7300"
     )]
     pub(crate) listen: SocketAddr,
-    /// Allow --listen to be reachable from other machines, although there is no authentication yet
+    /// A web server whose pages may use this one, as https://HOST or http://HOST:PORT; may be repeated
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "DML_ALLOW_ORIGIN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) allow_origin: Vec<Origin>,
+    /// Allow --listen to be reachable from other machines without --identity
     #[arg(long, env = "DML_INSECURE", hide_env_values = true)]
     pub(crate) insecure: bool,
 }

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use dml_net::{Client, Cluster, cluster};
+use dml_net::{
+    Client, Cluster, cluster,
+    identity::{Credentials, NotASecret, Secret, Trust},
+};
+use program::identity;
 
 use crate::{console::Console, failure::Failure};
 
@@ -10,6 +14,12 @@ use crate::{console::Console, failure::Failure};
 pub(crate) struct Place {
     /// The workers of a running cluster.
     pub(crate) cluster: Option<String>,
+    /// The certificate of that cluster.
+    pub(crate) ca: Option<PathBuf>,
+    /// Who the user is, or the cluster that is served.
+    pub(crate) identity: Option<PathBuf>,
+    /// The token by which the cluster knows the user.
+    pub(crate) token: Option<Result<Secret, NotASecret>>,
     /// The data of the cluster in this process.
     pub(crate) data: PathBuf,
 }
@@ -38,11 +48,36 @@ impl Place {
             if addresses.split(',').all(|address| address.trim().is_empty()) {
                 return Err(Failure::usage("--cluster names no address: write http://HOST:PORT"));
             }
-            return Ok(Session { client: Client::http(addresses)?, console, place: self, embedded: None });
+            return Ok(Session { client: self.client(addresses)?, console, place: self, embedded: None });
         }
         let data = (writes || self.data.exists()).then(|| self.data.clone());
         let cluster = start(cluster::Options { data, ..Default::default() })?;
         Ok(Session { client: cluster.client(), console, place: self, embedded: Some(cluster) })
+    }
+
+    fn client(&self, addresses: &str) -> Result<Client, Failure> {
+        let token = self.token.clone().transpose().map_err(|error| Failure::usage(error.to_string()))?;
+        let trust = match (&self.identity, &self.ca) {
+            (Some(file), _) => match identity::read(file)? {
+                Credentials::Own(own) => Trust::identified(&own)?,
+                Credentials::Key(_) => {
+                    let why = format!("{} is the key of a cluster, and nodes alone need it", file.display());
+                    return Err(
+                        Failure::usage(why).hint("show the certificate of an administrator: admin.pem")
+                    );
+                }
+            },
+            (None, Some(file)) => {
+                Trust::cluster(&std::fs::read(file).map_err(|error| Failure::file(file, &error))?)?
+            }
+            (None, None) if token.is_some() => {
+                let why =
+                    "a token is shown over TLS alone: say which cluster is trusted with it, with --ca FILE";
+                return Err(Failure::usage(why));
+            }
+            (None, None) => return Ok(Client::http(addresses)?),
+        };
+        Ok(Client::https(addresses, &trust, token.as_ref())?)
     }
 
     /// The beginning of a command that works in the same place, as it can be typed.
@@ -54,6 +89,11 @@ impl Place {
         let mut command = quote(&program.to_string_lossy());
         if let Some(addresses) = &self.cluster {
             command.push_str(&format!(" --cluster {}", quote(addresses)));
+            for (option, file) in [("--ca", &self.ca), ("--identity", &self.identity)] {
+                if let Some(file) = file {
+                    command.push_str(&format!(" {option} {}", quote(&file.to_string_lossy())));
+                }
+            }
         } else if self.data != Path::new("./.dml") {
             command.push_str(&format!(" --data {}", quote(&self.data.to_string_lossy())));
         }

@@ -1,12 +1,13 @@
 //! `dml dataset`.
 
 use comfy_table::Cell;
+use dml_compute::table::date_text;
 use dml_core::{
     Column, ColumnType,
     dataset::{Count, Summary},
     record::Kind,
 };
-use dml_net::view::DatasetView;
+use dml_net::view::{DatasetView, RowsView};
 use serde_json::Value as Json;
 
 use crate::{
@@ -67,7 +68,7 @@ pub(crate) async fn run(session: &Session<'_>, command: DatasetCommand) -> Resul
     }
 }
 
-fn describe(console: &Console, dataset: &DatasetView, first: &Json) -> String {
+fn describe(console: &Console, dataset: &DatasetView, first: &RowsView) -> String {
     let DatasetView { id, rows: all, columns: named, bytes, created_ms, .. } = dataset;
     let (name, all, created) = (handle(dataset.name.as_ref(), id), counted(*all, "row"), ago(*created_ms));
     let wide = named.len() as u64;
@@ -121,30 +122,20 @@ fn counted_value(Count { value, rows }: &Count) -> String {
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// The date so many days after 1970-01-01, in the Gregorian calendar (the algorithm is Howard Hinnant's
-/// `civil_from_days`).
 fn date(days: f64) -> String {
-    let shifted = days.floor() as i64 + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    date_text(days.floor() as i64)
 }
 
 /// Rows as the API gives them, in a table.
-fn rows(console: &Console, columns: &[Column], page: &Json) -> String {
+fn rows(console: &Console, columns: &[Column], page: &RowsView) -> String {
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut table = console.table(&names);
-    for row in page["rows"].as_array().into_iter().flatten() {
-        table.add_row(columns.iter().map(|column| match &row[&column.name] {
-            Json::Null => Cell::new(""),
-            Json::String(text) => Cell::new(text),
-            value @ Json::Number(_) => right(value),
-            value @ (Json::Bool(_) | Json::Array(_) | Json::Object(_)) => Cell::new(value),
+    for row in &page.rows {
+        table.add_row(columns.iter().map(|column| match row.get(&column.name) {
+            None | Some(Json::Null) => Cell::new(""),
+            Some(Json::String(text)) => Cell::new(text),
+            Some(value @ Json::Number(_)) => right(value),
+            Some(value @ (Json::Bool(_) | Json::Array(_) | Json::Object(_))) => Cell::new(value),
         }));
     }
     table.trim_fmt()
@@ -153,13 +144,6 @@ fn rows(console: &Console, columns: &[Column], page: &Json) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_become_dates() {
-        let days = [0.0, -1.0, 59.0, 11_016.0, 19_782.0, -719_162.0];
-        let dates = ["1970-01-01", "1969-12-31", "1970-03-01", "2000-02-29", "2024-02-29", "0001-01-01"];
-        assert_eq!(days.map(date), dates);
-    }
 
     #[test]
     fn columns_are_summed_up() {

@@ -2,7 +2,8 @@
 
 use std::{io, process::ExitCode};
 
-use dml_net::{ClientError, Problem, client::ClientError as E, peer::PeerError};
+use dml_net::{ClientError, Problem, client::ClientError as E, identity::IdentityError, peer::PeerError};
+use program::identity::NoIdentity;
 
 /// It failed.
 const FAILED: u8 = 1;
@@ -101,11 +102,25 @@ impl From<ClientError> for Failure {
         let what = error.to_string();
         match error {
             E::Problem(problem) => Self::from(problem),
-            E::NoAnswer(PeerError::Address(_)) => Self::usage(what),
+            E::NoAnswer(PeerError::Address(_) | PeerError::Untrusted(_) | PeerError::Open(_)) => {
+                Self::usage(what)
+            }
             E::NoAnswer(_) => Self::new(NO_CLUSTER, what)
                 .hint("start one with `dml up`, or leave --cluster out to work in this process"),
             E::Garbled(_) | _ => Self::failed(what),
         }
+    }
+}
+
+impl From<NoIdentity> for Failure {
+    fn from(error: NoIdentity) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::usage(error.to_string())
     }
 }
 

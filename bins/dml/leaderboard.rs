@@ -1,62 +1,22 @@
 //! The models of a training in a table, best first.
 
 use comfy_table::{Cell, CellAlignment};
-use dml_compute::metrics::{Report, primary};
+use dml_compute::metrics::{Report, primary, shown};
 use dml_core::{Task, training::State};
 use dml_net::view::{NewValidation, TrainedView, TrainingView};
+pub(crate) use dml_net::{
+    view::report,
+    words::{interval, metric},
+};
 use serde_json::Value as Json;
 
-use crate::console::{Console, counted, decimals, handle, number, right};
-
-/// The metrics that are shown, with their headings.
-pub(crate) fn metrics_of(task: Task) -> &'static [(&'static str, &'static str)] {
-    match task {
-        Task::Classification => &[
-            ("accuracy", "accuracy"),
-            ("balanced_accuracy", "balanced"),
-            ("macro_f1", "macro F1"),
-            ("log_loss", "log loss"),
-            ("roc_auc", "ROC AUC"),
-        ],
-        Task::Regression => &[("rmse", "RMSE"), ("mae", "MAE"), ("r2", "R²")],
-    }
-}
-
-/// The metrics of a model, if it has been judged.
-pub(crate) fn report(metrics: Option<&Json>) -> Option<Report> {
-    serde_json::from_value(metrics?.clone()).ok()
-}
+use crate::console::{Console, counted, handle, number, right};
 
 /// The metric that models are ranked by, in words.
 pub(crate) fn headline(metrics: Option<&Json>) -> Option<String> {
     let report = report(metrics)?;
     let name = primary(report.task()?);
     Some(format!("{name} {}", metric(&report, name)))
-}
-
-/// A metric of a report, with its deviation over the folds if there are several.
-pub(crate) fn metric(report: &Report, name: &str) -> String {
-    let Some(value) = report.get(name) else { return "-".into() };
-    let decimals = places(name, value);
-    match report.std.as_ref().and_then(|std| std.get(name)) {
-        Some(deviation) => format!("{value:.decimals$} ± {deviation:.decimals$}"),
-        None => format!("{value:.decimals$}"),
-    }
-}
-
-/// Between which bounds a metric lies with a confidence of 95 %, if that can be told.
-pub(crate) fn interval(report: &Report, name: &str) -> Option<String> {
-    let [low, high] = report.interval.get(name)?;
-    let decimals = places(name, report.get(name)?);
-    Some(format!("{low:.decimals$} to {high:.decimals$}"))
-}
-
-/// How many decimals a metric is shown with.
-fn places(name: &str, value: f64) -> usize {
-    match name {
-        "rmse" | "mae" => decimals(value),
-        _ => 4,
-    }
 }
 
 /// The training as a person reads it.
@@ -114,22 +74,20 @@ fn table(console: &Console, task: Task, models: &[&TrainedView]) -> comfy_table:
         reports.iter().map(|report| interval(report.as_ref()?, primary(task))).collect();
     let bounded = bounds.iter().any(Option::is_some);
     let mut headings = vec!["#", "model"];
-    headings.extend(metrics_of(task).iter().map(|(_, heading)| *heading));
+    headings.extend(shown(task).iter().map(|(_, heading)| *heading));
     if bounded {
         headings.insert(3, "95 % interval");
     }
     headings.extend(unfinished.then_some("state"));
     let mut table = console.table(&headings);
-    for column in table.column_iter_mut().skip(2).take(metrics_of(task).len() + usize::from(bounded)) {
+    for column in table.column_iter_mut().skip(2).take(shown(task).len() + usize::from(bounded)) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for (place, ((model, report), bounds)) in models.iter().zip(&reports).zip(bounds).enumerate() {
         let place = report.as_ref().map_or("".into(), |_| (place + 1).to_string());
         let mut cells = vec![right(place), Cell::new(&model.name)];
         cells.extend(
-            metrics_of(task)
-                .iter()
-                .map(|(name, _)| right(report.as_ref().map_or("".into(), |r| metric(r, name)))),
+            shown(task).iter().map(|(name, _)| right(report.as_ref().map_or("".into(), |r| metric(r, name)))),
         );
         if bounded {
             cells.insert(3, right(bounds.unwrap_or_default()));
@@ -158,6 +116,7 @@ mod tests {
 
     fn trained(name: &str, state: State, metrics: Option<Json>) -> TrainedView {
         TrainedView {
+            place: 0,
             id: Digest::of(name.as_bytes()),
             name: name.into(),
             kind: name.into(),

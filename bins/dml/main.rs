@@ -17,7 +17,9 @@ mod model;
 mod model_spec;
 mod predict;
 mod progress;
+mod snapshot;
 mod source;
+mod token;
 mod train;
 mod training;
 mod up;
@@ -29,19 +31,20 @@ use clap::CommandFactory;
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, Command, PredictionCommand};
+use args::{Args, ClusterCommand, Command, PredictionCommand};
 use connect::Session;
 use console::Console;
 use failure::Failure;
 
 fn main() -> ExitCode {
     let args: Args = settings::parse();
-    log::start(match args.verbose {
+    let level = match args.verbose {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    });
+    };
+    log::start(level, log::Format::Text);
     let console = Console::new(args.json);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -59,8 +62,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args, console: &Console) -> Result<(), Failure> {
-    let Args { cluster, data, command, .. } = args;
-    let place = connect::Place { cluster, data };
+    let Args { cluster, ca, identity, token, data, command, .. } = args;
+    let place = connect::Place { cluster, ca, identity, token, data };
     let Some(command) = command else { return welcome::show(console, &place) };
     match command {
         Command::Completions { shell } => {
@@ -68,6 +71,7 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Args::command(), "dml", &mut script);
             console.bytes(&script)
         }
+        Command::Cluster { command: Some(ClusterCommand::Init { out }) } => cluster::init(console, &out),
         Command::Up(options) => up::run(console, &place, options).await,
         Command::Train(_)
         | Command::Predict(_)
@@ -75,7 +79,10 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
         | Command::Training { .. }
         | Command::Model { .. }
         | Command::Prediction { .. }
-        | Command::Cluster
+        | Command::Cluster { command: None }
+        | Command::Snapshot { .. }
+        | Command::Restore { .. }
+        | Command::Token { .. }
         | Command::Explain { .. } => {
             let session = place.connect(console, command.writes())?;
             let outcome = tokio::select! {
@@ -103,7 +110,10 @@ async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failu
                 predict::results(session, &prediction, output.as_deref()).await
             }
         },
-        Command::Cluster => cluster::show(session).await,
+        Command::Cluster { .. } => cluster::show(session).await,
+        Command::Snapshot { directory } => snapshot::take(session, &directory).await,
+        Command::Restore { directory } => snapshot::restore(session, &directory).await,
+        Command::Token { command } => token::run(session, command).await,
         Command::Explain { id } => explain::run(session, &id).await,
         Command::Up(_) | Command::Completions { .. } => Ok(()),
     }

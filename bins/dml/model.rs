@@ -7,7 +7,7 @@ use std::{
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use dml_compute::{
-    metrics::{Confusion, Permutation, Report},
+    metrics::{Confusion, Permutation, Report, shown},
     plot,
 };
 use dml_core::{Params, Task};
@@ -127,7 +127,7 @@ fn parameters(params: &Params) -> String {
 }
 
 fn quality(task: Task, report: &Report) -> String {
-    let known = leaderboard::metrics_of(task).iter().map(|(name, _)| *name);
+    let known = shown(task).iter().map(|(name, _)| *name);
     let others =
         report.values.keys().map(String::as_str).filter(|name| known.clone().all(|known| known != *name));
     let names: Vec<&str> = known.clone().filter(|name| report.get(name).is_some()).chain(others).collect();

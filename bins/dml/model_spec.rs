@@ -16,23 +16,12 @@ pub(crate) fn parse(text: &str) -> Result<NewModel, String> {
             Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
             _ => return Err(format!("'{pair}' is no parameter: write name=value")),
         };
-        if params.0.insert(name.into(), typed(value)?).is_some() {
+        let value = Value::parse(value).ok_or_else(|| format!("{value} is not a finite number"))?;
+        if params.0.insert(name.into(), value).is_some() {
             return Err(format!("{name} is given twice"));
         }
     }
     Ok(NewModel { kind: kind.into(), params })
-}
-
-/// A value as what it looks like: a switch, a whole number, a number, a word.
-fn typed(text: &str) -> Result<Value, String> {
-    match (text, text.parse::<i64>(), text.parse::<f64>()) {
-        ("true", _, _) => Ok(Value::Bool(true)),
-        ("false", _, _) => Ok(Value::Bool(false)),
-        (_, Ok(whole), _) => Ok(Value::Int(whole)),
-        (_, _, Ok(number)) if number.is_finite() => Ok(Value::Float(number)),
-        (_, _, Ok(_)) => Err(format!("{text} is not a finite number")),
-        (word, _, _) => Ok(Value::Text(word.into())),
-    }
 }
 
 #[cfg(test)]

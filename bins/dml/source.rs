@@ -90,6 +90,7 @@ fn unpacked(path: &Path) -> PathBuf {
 fn content_type(path: &Path) -> &'static str {
     match unpacked(path).extension().and_then(|extension| extension.to_str()) {
         Some("arrow" | "feather" | "ipc") => "application/vnd.apache.arrow.file",
+        Some("arrows") => "application/vnd.apache.arrow.stream",
         Some("parquet") => "application/vnd.apache.parquet",
         _ => "text/csv",
     }

@@ -1,7 +1,12 @@
 //! `dml up`: a cluster in this process that serves until it is told to end.
 
-use dml_net::cluster;
-use program::listen::{self, ListenError};
+use std::path::PathBuf;
+
+use dml_net::{cluster, identity::Party, serve::Server};
+use program::{
+    identity,
+    listen::{self, ListenError},
+};
 use serde_json::json;
 
 use crate::{
@@ -15,11 +20,19 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
     if !place.is_embedded() {
         return Err(Failure::usage("`up` serves a cluster of its own: leave --cluster out"));
     }
-    let listener = listen::listen(options.listen, options.insecure).await.map_err(|error| match error {
-        ListenError::Open(_) | ListenError::Nowhere(_) => Failure::usage(error.to_string()),
-        ListenError::Refused(..) => Failure::failed(error.to_string()).hint("choose another with --listen"),
-    })?;
+    let listener = listen::listen(options.listen, place.identity.is_some(), options.insecure).await.map_err(
+        |error| match error {
+            ListenError::Open(_) | ListenError::Nowhere(_) | ListenError::Elsewhere(_) => {
+                Failure::usage(error.to_string())
+            }
+            ListenError::Refused(..) => {
+                Failure::failed(error.to_string()).hint("choose another with --listen")
+            }
+        },
+    )?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
+    let own = |file: &PathBuf| identity::of_node(file, Party::Worker, address);
+    let tls = place.identity.as_ref().map(own).transpose()?.map(|own| own.accept()).transpose()?;
     let workers = usize::from(options.workers);
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let slots = options.slots.map_or((cores / workers).max(1), usize::from);
@@ -28,15 +41,17 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         dbs: options.dbs.into(),
         workers,
         slots,
+        guarded: tls.is_some(),
         ..Default::default()
     })?;
-    let url = format!("http://{address}");
+    let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    let server = Server { origins: options.allow_origin, tls, ..Default::default() };
     console.show(
         &json!({ "url": url, "data": place.data, "dbs": options.dbs, "workers": workers, "slots": slots }),
         || {
             let data = place.data.display();
             format!(
-                "serving {url} with {} and {}; the data is in {data}; ctrl-c ends it\n\n{}",
+                "serving {url} with {} and {}: open it in a browser; the data is in {data}; ctrl-c ends it\n\n{}",
                 counted(options.dbs.into(), "db node"),
                 counted(workers as u64, "worker"),
                 examples(&url)
@@ -44,7 +59,7 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         },
     )?;
     let ended = tokio::select! {
-        () = cluster.serve(listener, listen::end()) => Ok(()),
+        () = server.serve(listener, cluster.workers()[0].router(), listen::end()) => Ok(()),
         error = cluster.failed() => Err(Failure::failed(error.to_string())),
     };
     cluster.stop().await;

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use dml_net::{addresses::plausible, discover::Place};
+use dml_net::discover::Place;
 use tokio::net::TcpListener;
+
+use crate::advertise::{Advertise, Network};
 
 /// Why a program does not listen.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub enum ListenError {
     Open(SocketAddr),
     /// It listens everywhere, and no address of its own is found.
     Nowhere(SocketAddr),
+    /// It has no address in the network in which it is to be reached.
+    Elsewhere(Network),
     /// The operating system refuses.
     Refused(SocketAddr, std::io::Error),
 }
@@ -23,53 +27,53 @@ impl std::fmt::Display for ListenError {
         match self {
             Self::Open(address) => write!(
                 f,
-                "{address} can be reached from other machines, and there is no authentication yet: \
-                 anyone there could read and delete everything. Listen on 127.0.0.1, or add --insecure if the \
-                 network is yours alone"
+                "{address} can be reached from other machines: anyone there could read and delete everything. Give the \
+                 cluster certificates (`dml cluster init`) and this program --identity FILE; or listen on 127.0.0.1; or \
+                 add --insecure if the network is yours alone"
             ),
             Self::Nowhere(address) => write!(
                 f,
                 "{address} is every address of this machine, and none is found at which others reach it: say one with \
                  --advertise ADDRESS:PORT"
             ),
+            Self::Elsewhere(network) => {
+                write!(f, "this machine has no address in {network}: say another one with --advertise")
+            }
             Self::Refused(address, error) => write!(f, "cannot listen on {address}: {error}"),
         }
     }
 }
 
-/// Listens on an address. One that others can reach has to be allowed by `insecure`, for there is no authentication.
-pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, ListenError> {
-    if !address.ip().is_loopback() {
+/// Listens on an address. One that others can reach has to be allowed by `insecure`, unless the program is `guarded`: it
+/// shows who it is, and answers those whom it knows.
+pub async fn listen(address: SocketAddr, guarded: bool, insecure: bool) -> Result<TcpListener, ListenError> {
+    if !guarded && !address.ip().is_loopback() {
         if !insecure {
             return Err(ListenError::Open(address));
         }
         tracing::warn!(%address, "no authentication: whoever reaches this address can read and delete everything");
     }
+    #[cfg(unix)]
+    crate::files::open_as_many_as_may_be();
     TcpListener::bind(address).await.map_err(|error| ListenError::Refused(address, error))
-}
-
-/// Reads an address at which others are to reach a program.
-pub fn advertised(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "it is no address with a port: write 10.0.0.5:7301 or [fd00::5]:7301".to_string())?;
-    if plausible(address) {
-        return Ok(address);
-    }
-    Err("nobody reaches a program there: write an address of this machine and the port; or leave --advertise out, and \
-         it is the address from which others are reached"
-        .into())
 }
 
 /// Where others reach a program: as the user says, or where it listens. One that listens everywhere is reached at the
 /// address from which it reaches others.
 pub fn reached_at(
-    advertised: Option<SocketAddr>,
+    advertised: Option<Advertise>,
     listens: SocketAddr,
     others: &[Place],
 ) -> Result<SocketAddr, ListenError> {
-    if let Some(advertised) = advertised {
-        return Ok(advertised);
+    match advertised {
+        Some(Advertise::At(address)) => return Ok(address),
+        Some(Advertise::In(network)) => {
+            // Nothing is sent to the first address of the network, which need not be there.
+            let inside = SocketAddr::new(network.base(), 9).to_string();
+            let ip = way_to(&inside, listens).filter(|ip| network.has(*ip));
+            return ip.map(|ip| SocketAddr::new(ip, listens.port())).ok_or(ListenError::Elsewhere(network));
+        }
+        None => {}
     }
     if !listens.ip().is_unspecified() {
         return Ok(listens);
@@ -123,10 +127,10 @@ mod tests {
     #[tokio::test]
     async fn the_network_is_opened_on_demand_only() {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let refused = listen(any, false).await.unwrap_err();
+        let refused = listen(any, false, false).await.unwrap_err();
         assert!(refused.to_string().contains("--insecure"), "{refused}");
-        assert!(listen(any, true).await.is_ok());
-        assert!(listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).await.is_ok());
+        assert!(listen(any, false, true).await.is_ok() && listen(any, true, false).await.is_ok());
+        assert!(listen(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).await.is_ok());
     }
 
     #[test]
@@ -139,19 +143,13 @@ mod tests {
         assert_eq!(reached_at(None, any, &named).unwrap(), local, "the first that leads anywhere");
         // Without a network there is no way out, which is said.
         if let Ok(address) = reached_at(None, any, &[]) {
-            assert!(plausible(address), "{address}");
+            assert!(dml_net::addresses::plausible(address), "{address}");
         }
         let advertised = SocketAddr::from(([10, 0, 0, 5], 1));
-        assert_eq!(reached_at(Some(advertised), any, &others).unwrap(), advertised);
+        assert_eq!(reached_at(Some(Advertise::At(advertised)), any, &others).unwrap(), advertised);
+        assert_eq!(reached_at("127.0.0.0/8".parse().ok(), any, &[]).unwrap(), local);
+        let elsewhere = reached_at("203.0.113.0/24".parse().ok(), any, &others).unwrap_err();
+        assert!(elsewhere.to_string().contains("203.0.113.0/24"), "{elsewhere}");
         assert_eq!(reached_at(None, local, &[]).unwrap(), local);
-    }
-
-    #[test]
-    fn nobody_advertises_an_address_that_is_none() {
-        assert_eq!(advertised("10.0.0.5:7301"), Ok(SocketAddr::from(([10, 0, 0, 5], 7301))));
-        for bad in ["0.0.0.0:7301", "[::]:7301", "10.0.0.5:0", "224.0.0.1:7301"] {
-            assert!(advertised(bad).unwrap_err().contains("leave --advertise out"), "{bad}");
-        }
-        assert!(advertised("10.0.0.5").unwrap_err().contains("10.0.0.5:7301"));
     }
 }

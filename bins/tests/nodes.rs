@@ -86,6 +86,32 @@ fn where_nodes_are_is_said_well_or_not_at_all() {
 }
 
 #[test]
+fn nodes_of_another_cluster_are_left_alone() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let start = |name: &str, program: &str, arguments: &[&str]| {
+        let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
+        Process::serve(program, &arguments, &path(&format!("{name}.log")))
+    };
+    let data = ["ours", "theirs"].map(|name| path(name).to_str().unwrap().to_string());
+    let (_ours, ours) = start("ours", DB, &["--data", &data[0]]);
+    let join = ours.to_string();
+    let theirs = ["--cluster-name", "theirs", "--join", &join];
+    let (_theirs, _) = start("theirs", DB, &[&["--data", &data[1]], &theirs[..]].concat());
+    let (_worker, worker) = start("worker", WORKER, &theirs);
+    for name in ["theirs", "worker"] {
+        until(PATIENCE, "it says so", || {
+            let log = fs::read_to_string(path(&format!("{name}.log"))).unwrap();
+            let told = log.matches("a db node of another cluster answers there").count();
+            if told == 1 { Ok(()) } else { Err(format!("{told} times:\n{log}")) }
+        });
+    }
+    assert_eq!(nodes(ours).unwrap().len(), 1);
+    assert_eq!(get(worker, "/readyz").0, 503);
+}
+
+#[test]
 fn a_rotten_blob_is_found_and_mended_by_reading() {
     let _turn = turn();
     let three = Three::start();
@@ -289,7 +315,7 @@ fn nonsense_on_inner_routes_is_refused_and_harms_nobody() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = (mebibytes + 1) << 20;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: db\r\ncontent-type: {json}\r\ncontent-length: {length}\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {json}\r\ncontent-length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         let blanks = vec![b' '; 1 << 20];

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+pub use axum::body::Body;
+use axum::body::Bytes;
 use dml_core::record::Kind;
 use futures_util::Stream;
 use http_body_util::BodyExt;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{self, HeaderValue},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    identity::{Secret, Trust},
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewTraining, NodeView, Page, PredictionView, RoutingView,
-        TrainingView,
+        DatasetView, ModelView, NewPrediction, NewToken, NewTraining, NodeView, Page, PredictedRows,
+        PredictionView, RoutingView, RowsToPredict, RowsView, TokenView, TrainingView,
     },
 };
 
@@ -54,6 +59,25 @@ impl Client {
         Ok(Self::new(peers.collect::<Result<Vec<_>, _>>()?))
     }
 
+    /// A client of the workers at `https://HOST:PORT[,…]`, of the cluster that is trusted; with a token, if there is one.
+    pub fn https(addresses: &str, trust: &Trust, token: Option<&Secret>) -> Result<Self, ClientError> {
+        let shown = token.map(|token| {
+            let shown = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
+            let mut shown = shown.expect("a secret has letters and digits");
+            shown.set_sensitive(true);
+            shown
+        });
+        let addresses = addresses.split(',').map(str::trim).filter(|a| !a.is_empty());
+        let peers = addresses.map(|address| {
+            let peer = Peer::https(address, trust)?;
+            Ok(match shown.clone() {
+                Some(shown) => peer.telling(header::AUTHORIZATION, shown),
+                None => peer,
+            })
+        });
+        Ok(Self::new(peers.collect::<Result<Vec<_>, PeerError>>()?))
+    }
+
     /// Uploads a table that comes in pieces. A stream cannot be sent twice: when it breaks off nothing is created, and
     /// the caller begins anew.
     pub async fn upload(
@@ -62,11 +86,24 @@ impl Client {
         content_type: &str,
         pieces: impl Stream<Item = Piece> + Send + 'static,
     ) -> Result<DatasetView, ClientError> {
+        let uri = format!("/v1/datasets?name={}", escape(name));
+        self.post_table(&uri, content_type, Body::from_stream(pieces)).await
+    }
+
+    /// Uploads the table in a form as a browser sends it (`multipart/form-data`), under the name of its file.
+    pub async fn upload_form(&self, content_type: &str, form: Body) -> Result<DatasetView, ClientError> {
+        self.post_table("/v1/datasets", content_type, form).await
+    }
+
+    async fn post_table(
+        &self,
+        uri: &str,
+        content_type: &str,
+        body: Body,
+    ) -> Result<DatasetView, ClientError> {
         // An upload goes to a worker that has just answered.
         let worker = self.answering().await?;
-        let uri = format!("/v1/datasets?name={}", escape(name));
-        let request =
-            Request::post(uri).header(header::CONTENT_TYPE, content_type).body(Body::from_stream(pieces));
+        let request = Request::post(uri).header(header::CONTENT_TYPE, content_type).body(body);
         let request = request.map_err(|error| ClientError::Garbled(error.to_string()))?;
         json(checked(worker.call(request).await?).await?).await
     }
@@ -85,8 +122,16 @@ impl Client {
         self.get(&format!("/v1/datasets/{}", escape(id))).await
     }
 
+    /// The whole table as an Arrow stream, in pieces.
+    pub async fn content(&self, id: &str) -> Result<Body, ClientError> {
+        let path = format!("/v1/datasets/{}/content", escape(id));
+        let arrow = "application/vnd.apache.arrow.stream";
+        let response = self.send(Method::GET, &path, Bytes::new(), None, arrow).await?;
+        Ok(checked(response).await?.into_body())
+    }
+
     /// Some rows of a dataset.
-    pub async fn rows(&self, id: &str, offset: u64, limit: u64) -> Result<serde_json::Value, ClientError> {
+    pub async fn rows(&self, id: &str, offset: u64, limit: u64) -> Result<RowsView, ClientError> {
         self.get(&format!("/v1/datasets/{}/rows?offset={offset}&limit={limit}", escape(id))).await
     }
 
@@ -162,7 +207,7 @@ impl Client {
         self.post(&format!("/v1/trainings/{}/cancel", escape(id)), &serde_json::json!({})).await
     }
 
-    /// Deletes a dataset, a training or a prediction.
+    /// Deletes a dataset, a training, a prediction or a token.
     pub async fn delete(&self, kind: Kind, id: &str) -> Result<(), ClientError> {
         let path = format!("/v1/{}s/{}", kind.name(), escape(id));
         checked(self.send(Method::DELETE, &path, Bytes::new(), None, "application/json").await?).await?;
@@ -198,6 +243,11 @@ impl Client {
         whole(checked(response).await?).await
     }
 
+    /// Predictions at once, for rows of named values.
+    pub async fn predict_rows(&self, id: &str, rows: &RowsToPredict) -> Result<PredictedRows, ClientError> {
+        self.post(&format!("/v1/models/{}/predict", escape(id)), rows).await
+    }
+
     /// Creates a batch prediction.
     pub async fn predict(&self, prediction: &NewPrediction) -> Result<PredictionView, ClientError> {
         self.post("/v1/predictions", prediction).await
@@ -224,10 +274,25 @@ impl Client {
         Ok(checked(response).await?.into_body())
     }
 
+    /// Creates a token; the answer alone has its secret.
+    pub async fn create_token(&self, token: &NewToken) -> Result<TokenView, ClientError> {
+        self.post("/v1/tokens", token).await
+    }
+
+    /// A page of tokens, newest first.
+    pub async fn tokens(&self, limit: usize, cursor: Option<&str>) -> Result<Page<TokenView>, ClientError> {
+        self.list("tokens", limit, cursor).await
+    }
+
     /// The nodes of the cluster.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         let page: Page<NodeView> = self.get("/v1/nodes").await?;
         Ok(page.items)
+    }
+
+    /// The API described for machines: OpenAPI 3.1.
+    pub async fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/openapi.json").await
     }
 
     /// Where a dataset, training, model, prediction or job is, who owns it, and who works on it.
@@ -255,6 +320,11 @@ impl Client {
         let kind = Some("application/json");
         json(checked(self.send(Method::POST, path, body.into(), kind, "application/json").await?).await?)
             .await
+    }
+
+    /// Whether any of the nodes is alive; it may be a db node, too.
+    pub async fn alive(&self) -> Result<(), ClientError> {
+        self.answering().await.map(drop)
     }
 
     /// A worker that is alive.
@@ -381,11 +451,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_one_side_of_a_split_does_not_know_the_other_may() {
-        let row =
-            |n: i32| Router::new().route("/v1/datasets/{id}/rows", get(move || async move { n.to_string() }));
+        let row = |total: u64| {
+            let page = RowsView { rows: Vec::new(), offset: 0, total };
+            Router::new().route("/v1/datasets/{id}/rows", get(move || async move { axum::Json(page) }))
+        };
         let workers = [Router::new(), row(1), row(2)].map(Peer::router);
         let rows = |workers: &[Peer]| Client::new(workers.to_vec());
-        assert_eq!(rows(&workers).rows("a", 0, 1).await.unwrap(), 1);
+        assert_eq!(rows(&workers).rows("a", 0, 1).await.unwrap().total, 1);
         let nowhere = [Router::new(), Router::new()].map(Peer::router);
         let Err(ClientError::Problem(problem)) = rows(&nowhere).rows("a", 0, 1).await else { panic!() };
         assert_eq!(problem.status, 404);

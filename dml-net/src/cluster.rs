@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dml_compute::{Engine, Registry};
 use dml_store::{DiskStore, MemoryStore, Store};
-use tokio::net::TcpListener;
 
 use crate::{
     client::Client,
@@ -13,7 +12,6 @@ use crate::{
     discover::{Discover, Discovery, Fixed},
     link::Link,
     peer::{InProcess, Peer},
-    serve::serve,
     worker::{self, Worker},
 };
 
@@ -30,6 +28,8 @@ pub struct Options {
     pub workers: usize,
     /// How many pieces of work each worker computes at a time.
     pub slots: usize,
+    /// Whether its workers answer those users alone who show who they are, over TLS.
+    pub guarded: bool,
     /// The kinds of models.
     pub registry: Registry,
 }
@@ -42,6 +42,7 @@ impl Default for Options {
             replication: db::Settings::default().replication,
             workers: 1,
             slots: worker::Options::default().slots,
+            guarded: false,
             registry: Registry::default(),
         }
     }
@@ -69,8 +70,12 @@ impl Cluster {
                 [only] => Link::new([Peer::router(only.router())]),
                 several => Link::discover(Discovery::new(vec![everyone(several.len())]), network.dial()),
             };
-            let settings =
-                worker::Options { name: format!("worker-{n}"), slots: options.slots, ..Default::default() };
+            let settings = worker::Options {
+                name: format!("worker-{n}"),
+                slots: options.slots,
+                guarded: options.guarded,
+                ..Default::default()
+            };
             let worker = Worker::new(link, engine.clone(), settings);
             let running = worker.clone();
             tokio::spawn(async move { running.run().await });
@@ -100,16 +105,6 @@ impl Cluster {
         &self.workers
     }
 
-    /// Serves the users' REST API on a socket until `end` is ready.
-    pub async fn serve(&self, listener: TcpListener, end: impl Future<Output = ()>) {
-        serve(listener, self.workers[0].router(), end).await;
-    }
-
-    /// Opens a socket for [`Cluster::serve`].
-    pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-        TcpListener::bind(address).await
-    }
-
     /// Waits until a db node's store fails, and says why.
     pub async fn failed(&self) -> Arc<DbError> {
         let failures = self.dbs.iter().map(|db| Box::pin(db.failed()));
@@ -133,13 +128,13 @@ fn start_db(n: usize, options: &Options, network: &InProcess) -> Result<Db, DbEr
     };
     let settings = db::Settings { replication: options.replication, ..Default::default() };
     if options.dbs < 2 {
-        return Db::start(store, db::Options { settings, network: None });
+        return Db::start(store, db::Options { settings, ..Default::default() });
     }
     let (address, dials) = (address(n), network.clone());
     let sources = vec![everyone(options.dbs)];
     let swim = Default::default();
     let reach = Network { address, sources, dial: Box::new(move || dials.dial()), swim, thread: true };
-    let db = Db::start(store, db::Options { settings, network: Some(reach) })?;
+    let db = Db::start(store, db::Options { settings, network: Some(reach), ..Default::default() })?;
     network.insert(address, db.router());
     Ok(db)
 }

@@ -32,6 +32,7 @@ use self::{
 use crate::{
     db::MAX_BLOB,
     discover::Discovery,
+    handshake::FOREIGN,
     peer::{Dial, Peer},
     problem::Problem,
     view::{NodeView, Page},
@@ -133,16 +134,9 @@ impl Link {
         {
             return Ok(answer?);
         }
-        let wait = if let Request::Watch { wait_ms, .. } = request {
-            *wait_ms
-        } else if let Request::Claim(claim) = request {
-            claim.wait_ms
-        } else {
-            0
-        };
         let momentary = matches!(request, Request::Workers | Request::Leave { .. });
         let body = Bytes::from(serde_json::to_vec(request).expect("requests have string keys"));
-        let wait = Duration::from_millis(wait);
+        let wait = Duration::from_millis(request.wait_ms());
         let question = Question { wait, ..Question::post("/v1/ask", JSON, body) };
         let bytes = self.call(&question, if momentary { HASTE } else { PATIENCE }).await?;
         serde_json::from_slice(&bytes).map_err(|_| LinkError::Garbled("something that is no answer"))
@@ -150,7 +144,7 @@ impl Link {
 
     /// The nodes of the cluster, as a db node that answers sees them.
     pub async fn cluster(&self) -> Result<Vec<NodeView>, LinkError> {
-        let question = Question::get("/v1/nodes");
+        let question = Question::get("/v1/nodes?each=true");
         let bytes = self.call(&question, HASTE).await?;
         let page = serde_json::from_slice::<Page<NodeView>>(&bytes);
         Ok(page.map_err(|_| LinkError::Garbled("something that is no list of nodes"))?.items)
@@ -313,7 +307,7 @@ impl Lap {
             self.busy = Some(problem);
         } else if status == StatusCode::NOT_FOUND && question.method == Method::GET {
             self.missing = Some(problem);
-        } else if status.is_server_error() || problem.code == "blob-missing" {
+        } else if status.is_server_error() || ["blob-missing", FOREIGN].contains(&&*problem.code) {
             self.unable = Some(problem.into());
         } else {
             return Some(Err(problem.into()));

@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
     http::StatusCode,
@@ -22,7 +22,7 @@ use axum::{
 };
 use dml_core::{
     member::{Member, NodeId},
-    swim::{Effect, Event, Health, Seen, Settings, Swim},
+    swim::{Effect, Event, Health, Seen, Settings, Swim, sender},
 };
 use hyper::Request;
 use tokio::{
@@ -33,13 +33,14 @@ use tokio::{
 
 use crate::{
     discover::Discovery,
-    handshake::{self, Hello, greet},
+    handshake::{self, ClusterId, Greeting, Hello, greet},
+    identity::Caller,
     peer::{Dial, PeerError},
     problem::Problem,
 };
 
 /// Where datagrams are posted.
-const PATH: &str = "/v1/swim";
+pub(crate) const PATH: &str = "/v1/swim";
 
 /// The longest datagram, in bytes.
 const LONGEST: usize = 16 << 10;
@@ -89,6 +90,7 @@ pub struct Neighbour {
 #[derive(Clone)]
 pub struct Membership {
     me: Member,
+    cluster: ClusterId,
     inbox: mpsc::Sender<Message>,
     seen: Arc<Mutex<Vec<Seen>>>,
     start: Instant,
@@ -137,6 +139,7 @@ impl Membership {
         let (tell, changes) = mpsc::unbounded_channel();
         let (seen, start) = (Arc::default(), Instant::now());
         let seed = RandomState::new().hash_one(me.id.number());
+        let cluster = dial.cluster();
         let driver = Driver {
             swim: Swim::new(me, settings, seed, known),
             me,
@@ -149,9 +152,15 @@ impl Membership {
             patience: settings.period.min(Duration::from_secs(1)),
             errands: JoinSet::new(),
             greeting: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             flying: BTreeMap::new(),
         };
-        (Self { me, inbox, seen, start }, changes, driver.run(messages))
+        (Self { me, cluster, inbox, seen, start }, changes, driver.run(messages))
+    }
+
+    /// The cluster of this node.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// Who this node is.
@@ -162,7 +171,7 @@ impl Membership {
     /// The routes by which other nodes reach this one: `POST /v1/swim` and `GET /v1/node`. They do not keep the membership
     /// alive.
     pub fn router(&self) -> Router {
-        let door = Door { me: self.me, inbox: self.inbox.downgrade() };
+        let door = Door { hello: Hello::new(self.cluster, self.me), inbox: self.inbox.downgrade() };
         Router::new()
             .route(PATH, post(receive).layer(DefaultBodyLimit::max(LONGEST)))
             .route(handshake::PATH, get(hello))
@@ -217,7 +226,7 @@ impl Membership {
 /// What the routes know.
 #[derive(Clone)]
 struct Door {
-    me: Member,
+    hello: Hello,
     inbox: mpsc::WeakSender<Message>,
 }
 
@@ -228,7 +237,14 @@ impl Door {
     }
 }
 
-async fn receive(State(door): State<Door>, datagram: Bytes) -> Result<StatusCode, Problem> {
+async fn receive(
+    State(door): State<Door>,
+    caller: Option<Extension<Caller>>,
+    datagram: Bytes,
+) -> Result<StatusCode, Problem> {
+    if let (Some(Extension(caller)), Some(sender)) = (caller, sender(&datagram)) {
+        caller.must_be(sender)?;
+    }
     let lost = |_| Problem::unavailable("this db node has no time for a datagram");
     let message = Message::Event(Event::Datagram(datagram.into()));
     door.inbox()?.try_send(message).map_err(lost)?;
@@ -237,7 +253,7 @@ async fn receive(State(door): State<Door>, datagram: Bytes) -> Result<StatusCode
 
 async fn hello(State(door): State<Door>) -> Result<Json<Hello>, Problem> {
     door.inbox()?;
-    Ok(Json(Hello::new(door.me)))
+    Ok(Json(door.hello))
 }
 
 /// The loop around the protocol: waits for an event or the deadline, lets it decide, does what it says.
@@ -256,6 +272,8 @@ struct Driver {
     errands: JoinSet<Done>,
     /// The addresses that are being greeted.
     greeting: BTreeSet<SocketAddr>,
+    /// Those at which nodes of other clusters were met: that is told once.
+    foreign: BTreeSet<SocketAddr>,
     /// How many datagrams are on their way to each member.
     flying: BTreeMap<NodeId, usize>,
 }
@@ -263,7 +281,7 @@ struct Driver {
 /// An errand has ended.
 enum Done {
     Sent(Member, Result<StatusCode, PeerError>),
-    Greeted(SocketAddr, Result<Option<Member>, PeerError>),
+    Greeted(SocketAddr, Result<Greeting, PeerError>),
 }
 
 impl Driver {
@@ -352,7 +370,7 @@ impl Driver {
             return;
         }
         *flying += 1;
-        let (peer, patience) = ((self.dial)(to.address), self.patience);
+        let (peer, patience) = (self.dial.peer(to.address), self.patience);
         self.errands.spawn(async move {
             let request = Request::post(PATH).body(Body::from(datagram)).expect("a plain path");
             let sent = tokio::time::timeout(patience, peer.call(request)).await;
@@ -366,8 +384,8 @@ impl Driver {
 
     fn greet(&mut self, address: SocketAddr) {
         if self.errands.len() < FLYING && self.greeting.insert(address) {
-            let peer = (self.dial)(address);
-            self.errands.spawn(async move { Done::Greeted(address, greet(&peer).await) });
+            let (peer, cluster) = (self.dial.peer(address), self.dial.cluster());
+            self.errands.spawn(async move { Done::Greeted(address, greet(&peer, cluster).await) });
         }
     }
 
@@ -393,19 +411,25 @@ impl Driver {
             Done::Greeted(address, outcome) => {
                 self.greeting.remove(&address);
                 match outcome {
-                    Ok(Some(member)) if member == self.me => self.discovery.itself(address),
-                    Ok(Some(member)) if member.id == self.me.id => {
+                    Ok(Greeting::Member(member)) if member == self.me => self.discovery.itself(address),
+                    Ok(Greeting::Member(member)) if member.id == self.me.id => {
                         tracing::warn!(
                             %address,
                             id = %member.id,
                             "another node bears the name of this one: was its data directory copied? Give it an empty one"
                         );
                     }
-                    Ok(Some(member)) => {
+                    Ok(Greeting::Member(member)) => {
                         self.discovery.answered(address);
                         self.handle(Event::Greeted(member));
                     }
-                    Ok(None) => {
+                    Ok(Greeting::Foreign) => {
+                        if self.foreign.insert(address) {
+                            tracing::warn!(%address, "a db node of another cluster answers there: it is left alone");
+                        }
+                        self.discovery.failed(address);
+                    }
+                    Ok(Greeting::Stranger) => {
                         tracing::debug!(%address, "no db node of this version answers there");
                         self.discovery.failed(address);
                     }

@@ -10,7 +10,12 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use hyper::{Request, Response, Uri, body::Incoming, http::uri};
+use hyper::{
+    HeaderMap, Request, Response, Uri,
+    body::Incoming,
+    header::{HeaderValue, IntoHeaderName},
+    http::uri,
+};
 use hyper_util::{
     client::legacy::{
         Client,
@@ -21,13 +26,27 @@ use hyper_util::{
 use tokio::sync::watch;
 use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
+use crate::{
+    handshake::{self, ClusterId},
+    identity::{Tls, Trust},
+    view::Role,
+};
+
 /// Why a peer gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// The address is not of the form `http://HOST:PORT`.
-    #[error("'{0}' is not the address of a node: write http://HOST:PORT")]
+    #[error(
+        "'{0}' is not the address of a node: write http://HOST:PORT, or https:// if the cluster has certificates"
+    )]
     Address(String),
+    /// The address is to be reached over TLS, and nobody has said which cluster is there.
+    #[error("'{0}' is reached over TLS: say whom to trust, with --ca FILE or --identity FILE")]
+    Untrusted(String),
+    /// What is secret would be sent for all to read.
+    #[error("'{0}' is reached without TLS, where others may listen: write https://HOST:PORT")]
+    Open(String),
     /// It cannot be reached, or hung up.
     #[error("{address} does not answer: {why}")]
     Silent {
@@ -57,6 +76,8 @@ type Answer = Result<Response<Body>, PeerError>;
 #[derive(Clone)]
 pub struct Peer {
     address: Option<String>,
+    /// What it is told in every request.
+    headers: HeaderMap,
     service: BoxCloneSyncService<Request<Body>, Response<Body>, PeerError>,
 }
 
@@ -64,12 +85,25 @@ impl Peer {
     /// A node of this process.
     pub fn router(router: Router) -> Self {
         let service = router.into_service::<Body>().map_err(|never| match never {});
-        Self { address: None, service: BoxCloneSyncService::new(service) }
+        Self { address: None, headers: HeaderMap::new(), service: BoxCloneSyncService::new(service) }
     }
 
     /// A node at `http://HOST:PORT` (or `HOST:PORT`).
     pub fn http(address: &str) -> Result<Self, PeerError> {
+        if address.starts_with("https://") {
+            return Err(PeerError::Untrusted(address.into()));
+        }
         Self::with_connector(address, connector(CONNECT))
+    }
+
+    /// A worker at `https://HOST:PORT` (or `HOST:PORT`).
+    pub fn https(address: &str, trust: &Trust) -> Result<Self, PeerError> {
+        if address.starts_with("http://") {
+            return Err(PeerError::Open(address.into()));
+        }
+        let plain = format!("http://{}", address.trim_start_matches("https://"));
+        let peer = Self::with_connector(&plain, Tls::new(connector(CONNECT), trust, Role::Worker, CONNECT))?;
+        Ok(Self { address: Some(plain.replacen("http", "https", 1)), ..peer })
     }
 
     /// A node at `http://HOST:PORT`, over any network: the connector opens its connections.
@@ -88,7 +122,8 @@ impl Peer {
             None => format!("{authority}:7300").parse().map_err(|_| bad())?,
         };
         let service = Http { client: client(connector), authority };
-        Ok(Self { address: Some(full), service: BoxCloneSyncService::new(service) })
+        let service = BoxCloneSyncService::new(service);
+        Ok(Self { address: Some(full), headers: HeaderMap::new(), service })
     }
 
     fn dialled<S>(address: SocketAddr, service: S) -> Self
@@ -100,7 +135,14 @@ impl Peer {
             + 'static,
         S::Future: Send + 'static,
     {
-        Self { address: Some(format!("http://{address}")), service: BoxCloneSyncService::new(service) }
+        let (address, service) = (Some(format!("http://{address}")), BoxCloneSyncService::new(service));
+        Self { address, headers: HeaderMap::new(), service }
+    }
+
+    /// The same peer, told this in every request.
+    pub fn telling(mut self, name: impl IntoHeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// Where it is; none if it is in this process.
@@ -109,17 +151,49 @@ impl Peer {
     }
 
     /// Sends a request whose URI is a path, and gives the answer as soon as its head is there.
-    pub async fn call(&self, request: Request<Body>) -> Answer {
+    pub async fn call(&self, mut request: Request<Body>) -> Answer {
+        request.headers_mut().extend(self.headers.clone());
         self.service.clone().oneshot(request).await
     }
 }
 
-/// How an address becomes a peer: see [`http`], [`over`] and [`InProcess::dial`].
-pub type Dial = Arc<dyn Fn(SocketAddr) -> Peer + Send + Sync>;
+/// How an address becomes a peer, in the name of a cluster: see [`http`], [`over`] and [`InProcess::dial`].
+#[derive(Clone)]
+pub struct Dial {
+    cluster: ClusterId,
+    connect: Arc<dyn Fn(SocketAddr) -> Peer + Send + Sync>,
+}
+
+impl Dial {
+    fn new(connect: impl Fn(SocketAddr) -> Peer + Send + Sync + 'static) -> Self {
+        Self { cluster: ClusterId::default(), connect: Arc::new(connect) }
+    }
+
+    /// The same in the name of another cluster than the default one.
+    pub fn of(self, cluster: ClusterId) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// The cluster to which peers are told that we belong.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The node at an address.
+    pub fn peer(&self, address: SocketAddr) -> Peer {
+        let cluster = self.cluster.to_string().parse().expect("hexadecimal digits are a header");
+        (self.connect)(address).telling(handshake::CLUSTER, cluster)
+    }
+}
 
 /// Dials over TCP. All peers of one dial share a pool of connections, which live on the runtime that opened them.
 pub fn http() -> Dial {
     over(connector(DIAL))
+}
+
+/// Dials nodes of a role over TLS.
+pub fn https(trust: &Trust, to: Role) -> Dial {
+    over(Tls::new(connector(DIAL), trust, to, DIAL))
 }
 
 /// Dials over any network: the connector opens the connections.
@@ -128,7 +202,7 @@ where
     C: Connect + Clone + Send + Sync + 'static,
 {
     let client = client(connector);
-    Arc::new(move |address| {
+    Dial::new(move |address| {
         let authority = authority(address);
         Peer::dialled(address, Http { client: client.clone(), authority })
     })
@@ -169,7 +243,7 @@ impl InProcess {
     /// Dials the nodes of this process.
     pub fn dial(&self) -> Dial {
         let nodes = Arc::downgrade(&self.nodes);
-        Arc::new(move |address| {
+        Dial::new(move |address| {
             let nodes = nodes.clone();
             let service = service_fn(move |request| {
                 let found = nodes.upgrade().and_then(|nodes| Self { nodes }.find(address));
@@ -219,7 +293,7 @@ fn connector(patience: Duration) -> HttpConnector {
 fn client<C: Connect + Clone>(connector: C) -> Client<C, Body> {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_idle_timeout(Duration::from_secs(8))
         .pool_max_idle_per_host(8)
         .build(connector)
 }
@@ -290,10 +364,10 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });
         let dial = http();
-        let error = dial(address).call(get("/")).await.expect_err("it hung up");
+        let error = dial.peer(address).call(get("/")).await.expect_err("it hung up");
         assert!(!error.is_refused(), "{error}");
         hangs_up.await.expect("it has accepted");
-        let error = dial(address).call(get("/")).await.expect_err("nobody listens");
+        let error = dial.peer(address).call(get("/")).await.expect_err("nobody listens");
         assert!(error.is_refused(), "{error}");
         let error = Peer::http(&address.to_string()).expect("an address").call(get("/")).await;
         assert!(error.expect_err("nobody listens").is_refused());
@@ -303,7 +377,7 @@ mod tests {
     async fn nodes_of_this_process_come_and_go() {
         let here = InProcess::default();
         let address = SocketAddr::from(([10, 0, 0, 1], 7301));
-        let peer = here.dial()(address);
+        let peer = here.dial().peer(address);
         assert_eq!(peer.address(), Some("http://10.0.0.1:7301"));
         assert!(peer.call(get("/")).await.expect_err("nobody is there").is_refused());
         let router = || {

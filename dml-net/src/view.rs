@@ -2,20 +2,23 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use dml_compute::metrics::{Curves, Permutation};
+use dml_compute::metrics::{Curves, Permutation, Report};
 use dml_core::{
-    Column, Digest, Params, Task,
+    Column, Digest, Params, Scope, Task,
     lease::Piece,
     node::{Holder, LeaseSeen, WorkerSeen},
     routing::Held,
     swim::Health,
     training::State,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::identity::Secret;
+
 /// A page of a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The things, newest first.
     pub items: Vec<T>,
@@ -24,7 +27,7 @@ pub struct Page<T> {
 }
 
 /// A dataset.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetView {
     /// The digest of its content.
     pub id: Digest,
@@ -43,8 +46,19 @@ pub struct DatasetView {
     pub replicas: Option<u32>,
 }
 
+/// Some rows of a dataset.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RowsView {
+    /// One object a row, one key a column.
+    pub rows: Vec<serde_json::Map<String, Json>>,
+    /// The first of them.
+    pub offset: u64,
+    /// How many rows the dataset has.
+    pub total: u64,
+}
+
 /// A training to be created.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTraining {
     /// Regression or classification; by default what the target's type suggests.
@@ -92,7 +106,7 @@ impl NewTraining {
 }
 
 /// A model to be trained.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
     /// One of `GET /v1/kinds`.
@@ -103,7 +117,7 @@ pub struct NewModel {
 }
 
 /// How models are judged: one of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NewValidation {
     /// By this part of the rows, kept from training.
@@ -113,7 +127,7 @@ pub enum NewValidation {
 }
 
 /// A training.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TrainingView {
     /// The digest of what was asked for.
     pub id: Digest,
@@ -146,12 +160,15 @@ pub struct TrainingView {
 }
 
 /// A model of a training.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TrainedView {
     /// Its id, known before it is trained.
     pub id: Digest,
     /// What it is called within its training: its kind, numbered if there are several.
     pub name: String,
+    /// Its place among the models that were asked for, from 0.
+    #[serde(default)]
+    pub place: usize,
     /// Its kind.
     pub kind: String,
     /// Its parameters, complete.
@@ -169,6 +186,7 @@ pub struct TrainedView {
     /// The units of a round.
     pub units: u32,
     /// How good it is on rows that it has not seen.
+    #[schemars(with = "Option<Report>")]
     pub metrics: Option<Json>,
     /// The digest of the model's bytes.
     pub digest: Option<Digest>,
@@ -177,8 +195,13 @@ pub struct TrainedView {
     pub error: Option<String>,
 }
 
+/// The metrics of a model, if it has been judged.
+pub fn report(metrics: Option<&Json>) -> Option<Report> {
+    serde_json::from_value(metrics?.clone()).ok()
+}
+
 /// A model that can predict.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ModelView {
     /// Its id.
     pub id: Digest,
@@ -197,6 +220,7 @@ pub struct ModelView {
     /// Its parameters, complete.
     pub params: Params,
     /// How good it is on rows that it has not seen.
+    #[schemars(with = "Option<Report>")]
     pub metrics: Option<Json>,
     /// The part that each column has in its predictions; they sum to 1.
     pub importance: Option<BTreeMap<String, f64>>,
@@ -219,7 +243,7 @@ pub struct ModelView {
 }
 
 /// A column that a model wants.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureView {
     /// Its name.
     pub name: String,
@@ -228,7 +252,7 @@ pub struct FeatureView {
 }
 
 /// A batch prediction to be created.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPrediction {
     /// The model's id or name, or that of a training: its best model.
@@ -241,7 +265,7 @@ pub struct NewPrediction {
 }
 
 /// A batch prediction.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PredictionView {
     /// The digest of model and dataset.
     pub id: Digest,
@@ -266,8 +290,39 @@ pub struct PredictionView {
     pub created_ms: u64,
 }
 
+/// A token that is to be.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// For whom or what it is, for people.
+    pub label: String,
+    /// What its holder may do.
+    pub scope: Scope,
+    /// For how long, such as `30d`, `12h`, `90m` or `60s`; for good if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<String>,
+}
+
+/// A token.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TokenView {
+    /// Follows from the digest of the secret; it gives nothing away.
+    pub id: Digest,
+    /// For whom or what it is.
+    pub label: Option<String>,
+    /// What its holder may do.
+    pub scope: Scope,
+    /// When it was created: milliseconds since 1970.
+    pub created_ms: u64,
+    /// From when on it is of no use: milliseconds since 1970.
+    pub expires_ms: Option<u64>,
+    /// The secret, when it is created and never again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub secret: Option<Secret>,
+}
+
 /// A node of the cluster.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct NodeView {
     /// Its name, one of its own.
     pub id: String,
@@ -287,27 +342,41 @@ pub struct NodeView {
     pub data: u64,
     /// How long ago it was last heard of.
     pub age_ms: u64,
+    /// How many of the data that a db node owns have fewer copies than they should and could have; absent if it did not
+    /// say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub under_replicated: Option<u64>,
+    /// The disk of a db node; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk: Option<DiskView>,
+}
+
+/// The disk of a db node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskView {
+    /// How many bytes may still be written.
+    pub free: u64,
+    /// How many there are in all.
+    pub total: u64,
+    /// Whether so little is free that the node takes no uploads and no results.
+    pub full: bool,
 }
 
 impl NodeView {
     /// A db node.
     pub fn db(id: &str, address: Option<SocketAddr>, health: Health, data: u64, age: Duration) -> Self {
-        let state = match health {
-            Health::Active => "active",
-            Health::Suspected => "suspected",
-            Health::Failed => "failed",
-            Health::Left => "left",
-        };
         Self {
             id: id.into(),
             role: Role::Db,
             address: address.map(|address| address.to_string()),
             active: health.is_active(),
-            state: state.into(),
+            state: state_name(health).into(),
             slots: 0,
             busy: 0,
             data,
             age_ms: age.as_millis() as u64,
+            under_replicated: None,
+            disk: None,
         }
     }
 
@@ -324,7 +393,19 @@ impl NodeView {
             busy: seen.leases,
             data: 0,
             age_ms: seen.age_ms,
+            under_replicated: None,
+            disk: None,
         }
+    }
+}
+
+/// What people call the state of a db node.
+pub(crate) fn state_name(health: Health) -> &'static str {
+    match health {
+        Health::Active => "active",
+        Health::Suspected => "suspected",
+        Health::Failed => "failed",
+        Health::Left => "left",
     }
 }
 
@@ -332,7 +413,7 @@ impl NodeView {
 const ACTIVE_MS: u64 = 45_000;
 
 /// What a node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Stores and coordinates.
@@ -342,7 +423,7 @@ pub enum Role {
 }
 
 /// Where something is, who owns it, and who works on it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RoutingView {
     /// What was asked for.
     pub id: Digest,
@@ -361,7 +442,7 @@ pub struct RoutingView {
 }
 
 /// A node that holds something.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HolderView {
     /// Which.
     pub node: String,
@@ -385,7 +466,7 @@ impl HolderView {
 }
 
 /// A piece of work that a worker has.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseView {
     /// The job.
     pub job: Digest,
@@ -411,7 +492,7 @@ impl LeaseView {
 }
 
 /// Rows to be predicted at once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RowsToPredict {
     /// One object a row, one key a column.
@@ -419,7 +500,7 @@ pub struct RowsToPredict {
 }
 
 /// The answer to [`RowsToPredict`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PredictedRows {
     /// One object a row: `prediction`, and for classifiers `probability_CLASS` for each class.
     pub predictions: Vec<serde_json::Map<String, Json>>,

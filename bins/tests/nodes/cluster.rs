@@ -54,7 +54,7 @@ impl Process {
         let mut child = program(path).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let words = line.split_whitespace().filter_map(|word| word.strip_prefix("http://"));
+        let words = line.split_whitespace().filter_map(|word| word.split_once("://")).map(|(_, place)| place);
         let address = words.filter_map(|word| word.parse().ok()).next();
         (Self(child), address.unwrap_or_else(|| panic!("no address in {line:?}")))
     }

@@ -17,7 +17,6 @@ use dml_core::{
     record::Kind,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value as Json_};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
@@ -29,7 +28,8 @@ use super::{
 };
 use crate::{
     problem::Problem,
-    view::{DatasetView, Page},
+    trace::carry,
+    view::{DatasetView, Page, RowsView},
     worker::Worker,
 };
 
@@ -56,7 +56,7 @@ pub(super) async fn create(
     let name = given.or_else(|| stem.and_then(|stem| check_name(stem).ok()));
     let runtime = Handle::current();
     let importer = worker.clone();
-    let import = tokio::task::spawn_blocking(move || import(&importer, &runtime, incoming.pieces));
+    let import = tokio::task::spawn_blocking(carry(move || import(&importer, &runtime, incoming.pieces)));
     let dataset = import.await.map_err(|error| Problem::internal(error.to_string()))??;
     let request = Request::Create { body: Body::Dataset(dataset), name };
     let Response::Created { id, replicas, .. } = ask(&worker, request).await? else {
@@ -172,7 +172,7 @@ pub(super) async fn rows(
     Extract(worker): Extract<Worker>,
     Path(id): Path<String>,
     CheckedQuery(window): CheckedQuery<Window>,
-) -> Result<Json<Json_>, Problem> {
+) -> Result<Json<RowsView>, Problem> {
     let (offset, limit) = (window.offset.unwrap_or(0), window.limit.unwrap_or(20));
     if limit > 10_000 {
         return Err(Problem::bad_request(
@@ -182,7 +182,7 @@ pub(super) async fn rows(
     }
     let id = find(&worker, Kind::Dataset, &id).await?;
     let dataset = worker.shared.dataset(id).await?;
-    let (mut rows, mut first): (Vec<Map<String, Json_>>, u64) = (Vec::new(), 0);
+    let (mut rows, mut first) = (Vec::new(), 0);
     for chunk in &dataset.chunks {
         let next = first + chunk.rows;
         let from = offset.max(first);
@@ -194,7 +194,7 @@ pub(super) async fn rows(
         }
         first = next;
     }
-    Ok(Json(serde_json::json!({ "rows": rows, "offset": offset, "total": dataset.rows })))
+    Ok(Json(RowsView { rows, offset, total: dataset.rows }))
 }
 
 /// The whole table as CSV or Arrow.

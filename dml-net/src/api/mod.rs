@@ -1,21 +1,25 @@
 //! The users' REST API, on every worker. It keeps nothing: every request is answered from the db nodes.
 
+pub(crate) mod access;
 mod datasets;
 mod evidence;
 mod inflate;
 mod models;
 mod nodes;
+mod openapi;
 mod predictions;
 mod table_body;
+mod tokens;
 mod trainings;
 
+pub(crate) use access::Tokens;
 use axum::{
     Json, Router,
     extract::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Query,
         rejection::{JsonRejection, QueryRejection},
     },
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use dml_core::{
     Digest,
@@ -24,7 +28,12 @@ use dml_core::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{link::LinkError, problem::Problem, worker::Worker};
+use crate::{
+    link::LinkError,
+    metrics,
+    problem::Problem,
+    worker::{self, Worker},
+};
 
 /// The largest JSON body, and the largest table that is predicted at once.
 const MAX_BODY: usize = 32 << 20;
@@ -48,8 +57,12 @@ pub(crate) fn router(worker: Worker) -> Router {
         .route("/v1/predictions", post(predictions::create).get(predictions::list))
         .route("/v1/predictions/{id}", get(predictions::show).delete(predictions::delete))
         .route("/v1/predictions/{id}/results", get(predictions::results))
+        .route("/v1/tokens", post(tokens::create).get(tokens::list))
+        .route("/v1/tokens/{id}", delete(tokens::delete))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/routing/{id}", get(nodes::route))
+        .route(metrics::PATH, get(worker::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(nodes::ready))
         .fallback(async || Problem::not_found("there is no such route"))

@@ -86,7 +86,7 @@ async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
     };
     let parent = entries.into_iter().next().and_then(|entry| match entry.record.body? {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
     });
     let family = Family::fetch(worker, parent.ok_or_else(unexpected)?, 0, 0).await?;
     let place = family.place(id).ok_or_else(unexpected)?;

@@ -81,7 +81,10 @@ async fn named(worker: &Worker, text: &str) -> Result<Digest, Problem> {
     Err(Problem::not_found(format!("there is no training, dataset, model or prediction '{text}'")))
 }
 
-/// Ready: a db node answers.
+/// Ready: a db node answers, and this worker is not about to end.
 pub(super) async fn ready(State(worker): State<Worker>) -> Result<&'static str, Problem> {
+    if worker.is_stopping() {
+        return Err(Problem::unavailable("this worker is about to end"));
+    }
     ask(&worker, Request::Workers).await.map(|_| "ready\n")
 }

@@ -122,7 +122,10 @@ pub(super) async fn show(
         if view.state.is_final() || left == 0 {
             return Ok(Json(view));
         }
-        (view, version) = fetch(&worker, id, version, left).await?;
+        (view, version) = tokio::select! {
+            fetched = fetch(&worker, id, version, left) => fetched?,
+            () = worker.stopping() => return Ok(Json(view)),
+        };
     }
 }
 

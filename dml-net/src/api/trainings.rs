@@ -9,9 +9,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
-use dml_compute::engine::{check_problem, shape};
+use dml_compute::engine::{check_problem, shape, suggested_task};
 use dml_core::{
-    Body, ColumnType, Dataset, Digest, ModelSpec, Params, Task, Training, TrainingSpec, Validation,
+    Body, Dataset, Digest, ModelSpec, Params, Task, Training, TrainingSpec, Validation,
     job::Problem as Learned,
     node::{Request, Response},
     record::Kind,
@@ -59,7 +59,9 @@ fn specify(
     new: &NewTraining,
 ) -> Result<TrainingSpec, Problem> {
     let engine = &worker.shared.engine;
-    let task = new.task.unwrap_or_else(|| suggested(dataset, &new.target));
+    let column = dataset.column(&new.target);
+    let suggested = column.map_or(Task::Regression, |column| suggested_task(column.r#type));
+    let task = new.task.unwrap_or(suggested);
     let problem = check_problem(dataset, task, &new.target, new.features.as_deref()).map_err(|error| {
         Problem::unprocessable(error.code(), error.to_string()).at(None, Some(error.column()))
     })?;
@@ -98,16 +100,6 @@ fn specify(
         prepare: engine.plan_prepare(dataset),
         evaluate: engine.plan_evaluate(dataset),
     })
-}
-
-/// What a target's type suggests: numbers are to be estimated, all else to be told apart.
-fn suggested(dataset: &Dataset, target: &str) -> Task {
-    match dataset.column(target).map(|column| column.r#type) {
-        Some(ColumnType::Text | ColumnType::Boolean) => Task::Classification,
-        Some(ColumnType::Integer | ColumnType::Float | ColumnType::Date | ColumnType::DateTime) | None => {
-            Task::Regression
-        }
-    }
 }
 
 fn check_validation(wanted: Option<NewValidation>, rows: u64) -> Result<Validation, Problem> {
@@ -191,7 +183,10 @@ pub(super) async fn show(
         if view.state.is_final() || left == 0 {
             return Ok(Json(view));
         }
-        family = Family::fetch(&worker, id, family.version, left).await?;
+        family = tokio::select! {
+            family = Family::fetch(&worker, id, family.version, left) => family?,
+            () = worker.stopping() => return Ok(Json(view)),
+        };
     }
 }
 
@@ -219,7 +214,12 @@ async fn next_event(worker: &Worker, id: Digest, seen: u64) -> Option<Event> {
     if seen > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let view = match Family::fetch(worker, id, seen, 15_000).await {
+    let fetched = tokio::select! {
+        fetched = Family::fetch(worker, id, seen, 15_000) => fetched,
+        // The client asks again, another worker.
+        () = worker.stopping() => return None,
+    };
+    let view = match fetched {
         // Nothing new: a comment keeps the connection.
         Ok(family) if family.version == seen => return Some((Ok(Bytes::from_static(b": \n\n")), Some(seen))),
         Ok(family) => family.view(worker).await.map(|view| (family.version, view)),

@@ -8,10 +8,10 @@ use std::{
 
 use axum::body::Bytes;
 use dml_core::{Digest, NodeId};
-use dml_store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use dml_store::{Room, Store, StoreError};
+use tokio::{sync::Semaphore, time::Instant};
 
-use super::post::Post;
+use super::{meters::Meters, post::Post};
 use crate::link::exchange::{Question, exchange};
 
 /// How many blobs are fetched at a time.
@@ -27,11 +27,20 @@ pub(super) struct Blobs {
     post: Option<Post>,
     turns: Arc<Semaphore>,
     young: Arc<Mutex<Young>>,
+    meters: Arc<Meters>,
+    sized: Arc<tokio::sync::Mutex<Option<Sized>>>,
 }
 
+/// How many blobs there were and how many bytes they had, and when that was.
+type Sized = (Instant, u64, u64);
+
+/// How old that may be: who wants to know it looks at every file.
+const SIZED: Duration = Duration::from_secs(60);
+
 impl Blobs {
-    pub(super) fn new(store: Arc<dyn Store>, post: Option<Post>) -> Self {
-        Self { store, post, turns: Arc::new(Semaphore::new(FETCHES)), young: Arc::default() }
+    pub(super) fn new(store: Arc<dyn Store>, post: Option<Post>, meters: Arc<Meters>) -> Self {
+        let turns = Arc::new(Semaphore::new(FETCHES));
+        Self { store, post, turns, young: Arc::default(), meters, sized: Arc::default() }
     }
 
     /// A blob of this node.
@@ -46,9 +55,30 @@ impl Blobs {
     /// Keeps a blob: it is durable on return.
     pub(super) async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), StoreError> {
         let moment = self.young().moment();
+        let start = Instant::now();
         self.blocking(move |store| store.put_blob(digest, &bytes)).await?;
+        self.meters.blobs.observe(start.elapsed());
         self.young().remember(digest, moment);
         Ok(())
+    }
+
+    /// How much room the disk has.
+    pub(super) async fn room(&self) -> Result<Option<Room>, StoreError> {
+        self.blocking(|store| store.room()).await
+    }
+
+    /// How many blobs this node has, and how many bytes they have.
+    pub(super) async fn size(&self) -> Result<(u64, u64), StoreError> {
+        let mut sized = self.sized.lock().await;
+        if let Some((at, count, bytes)) = *sized
+            && at.elapsed() < SIZED
+        {
+            return Ok((count, bytes));
+        }
+        let blobs = self.blocking(|store| store.blobs()).await?;
+        let (count, bytes) = (blobs.len() as u64, blobs.iter().map(|blob| blob.bytes).sum());
+        *sized = Some((Instant::now(), count, bytes));
+        Ok((count, bytes))
     }
 
     /// Makes blobs young again; gives those that are not here.
@@ -212,7 +242,7 @@ mod tests {
 
     fn here() -> (Arc<MemoryStore>, Blobs) {
         let store = Arc::new(MemoryStore::default());
-        (store.clone(), Blobs::new(store, None))
+        (store.clone(), Blobs::new(store, None, Arc::default()))
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 //! the other db nodes and writes to them, and does what the brain says. It computes nothing.
 
 mod blobs;
+mod meters;
+mod nodes;
 mod post;
 mod probe;
 mod routes;
@@ -9,7 +11,7 @@ mod runtime;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware};
 use dml_core::{
     Digest, Member, Node, NodeId, Record,
     node::{Request, Response},
@@ -21,11 +23,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     discover::{Discover, Discovery},
+    handshake::same_cluster,
+    identity::{Identity, IdentityError, nodes_only},
     membership::{Change, Membership, Neighbour},
+    metrics::observed,
     peer::{self, Dial},
+    view::Role,
 };
 use blobs::Blobs;
 pub use dml_core::node::Settings;
+use meters::Meters;
+pub(crate) use post::PATH as LETTERS;
 use post::Post;
 pub(crate) use routes::{ASKS, MAX_BLOB};
 use runtime::Inbox;
@@ -45,18 +53,35 @@ pub enum DbError {
         /// What is wrong.
         why: NotARecord,
     },
+    /// It cannot show who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The node has stopped.
     #[error("this db node has stopped")]
     Stopped,
 }
 
 /// What a db node is like, beside what it stores.
-#[derive(Default)]
 pub struct Options {
     /// How the brain behaves: the number of copies, the length of leases.
     pub settings: Settings,
     /// The network of the other db nodes; none for a node that stays alone.
     pub network: Option<Network>,
+    /// How many bytes of its disk stay free: with less, a node takes no blobs of users and workers any more, but goes on
+    /// to take copies of what other nodes have, and deletions.
+    pub keep_free: u64,
+    /// Who it is, if it is to answer nodes of its cluster alone and is served over TLS.
+    pub identity: Option<Identity>,
+}
+
+/// What stays free of a disk unless one says otherwise, in bytes: room for copies, deletions and whoever else writes there.
+/// It is an amount, since a hundredth of a large disk is room for years.
+pub const KEEP_FREE: u64 = 256 << 20;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { settings: Settings::default(), network: None, keep_free: KEEP_FREE, identity: None }
+    }
 }
 
 /// How a db node finds and reaches the others.
@@ -74,10 +99,13 @@ pub struct Network {
 }
 
 impl Network {
-    /// Over TCP: others reach this node at `address`, and may be found at `sources`.
-    pub fn tcp(address: SocketAddr, sources: Vec<Box<dyn Discover>>) -> Self {
-        let swim = swim::Settings::default();
-        Self { address, sources, dial: Box::new(peer::http), swim, thread: true }
+    /// For a node that others reach at `address`, and that finds them at `sources`.
+    pub fn new(
+        dial: impl Fn() -> Dial + Send + Sync + 'static,
+        address: SocketAddr,
+        sources: Vec<Box<dyn Discover>>,
+    ) -> Self {
+        Self { address, sources, dial: Box::new(dial), swim: swim::Settings::default(), thread: true }
     }
 }
 
@@ -91,9 +119,16 @@ struct Shell {
     me: Member,
     id: String,
     blobs: Blobs,
+    keep_free: u64,
     inbox: Inbox,
+    meters: Arc<Meters>,
+    /// Whether the node is about to end.
+    leaving: watch::Sender<bool>,
     membership: Option<Membership>,
+    post: Option<Post>,
     end: watch::Receiver<Option<Arc<DbError>>>,
+    /// Whether it answers nodes with certificates alone.
+    guarded: bool,
 }
 
 impl Db {
@@ -111,8 +146,13 @@ impl Db {
 
     /// Starts a node on any store.
     pub fn start(store: Arc<dyn Store>, options: Options) -> Result<Self, DbError> {
-        let Options { settings, network } = options;
-        let id = identity(&*store)?;
+        let Options { settings, network, keep_free, identity } = options;
+        let id = node_id(&*store)?;
+        let guarded = identity.is_some();
+        let workers = match identity {
+            Some(identity) => identity.dial(Role::Worker)?,
+            None => peer::http(),
+        };
         let address = network.as_ref().map_or(ALONE, |network| network.address);
         let me = Member { id, address, generation: next_generation(&*store)? };
         let records = store.records()?.into_iter().map(|(id, bytes)| {
@@ -122,18 +162,22 @@ impl Db {
         sweep(&node, &*store)?;
         let known = known_members(&*store)?;
         node.remember(known.iter().copied());
-        let joined = network.map(|network| join(me, known, network, &store)).transpose()?;
+        let meters = Arc::<Meters>::default();
+        let joined = network.map(|network| join(me, known, network, &store, &meters)).transpose()?;
         let (membership, post, changes) = match joined {
             Some((membership, post, changes)) => (Some(membership), Some(post), Some(changes)),
             None => (None, None, None),
         };
-        let (inbox, end) = runtime::spawn(node, store.clone(), post.clone());
-        let blobs = Blobs::new(store.clone(), post);
-        let db = Self { shell: Arc::new(Shell { me, id: id.to_string(), blobs, inbox, membership, end }) };
+        let (inbox, end) = runtime::spawn(node, store.clone(), post.clone(), meters.clone());
+        let blobs = Blobs::new(store.clone(), post.clone(), meters.clone());
+        let (id, leaving) = (id.to_string(), watch::Sender::new(false));
+        let shell =
+            Shell { me, id, blobs, keep_free, inbox, meters, leaving, membership, post, end, guarded };
+        let db = Self { shell: Arc::new(shell) };
         if let Some(changes) = changes {
             tokio::spawn(follow(Arc::downgrade(&db.shell), changes));
         }
-        tokio::spawn(probe::run(Arc::downgrade(&db.shell)));
+        tokio::spawn(probe::run(Arc::downgrade(&db.shell), workers));
         Ok(db)
     }
 
@@ -150,10 +194,15 @@ impl Db {
     /// What the node answers on HTTP: to be served, nested in a larger app, or asked in the same process.
     pub fn router(&self) -> Router {
         let router = routes::router(self.clone());
-        match &self.shell.membership {
-            Some(membership) => router.merge(membership.router()),
+        let router = match &self.shell.membership {
+            Some(membership) => {
+                let same_cluster = middleware::from_fn_with_state(membership.cluster(), same_cluster);
+                router.merge(membership.router()).layer(same_cluster)
+            }
             None => router,
-        }
+        };
+        let router = if self.shell.guarded { router.layer(middleware::from_fn(nodes_only)) } else { router };
+        observed(router, self.shell.meters.requests.clone())
     }
 
     /// Asks the brain.
@@ -166,8 +215,10 @@ impl Db {
         self.shell.membership.as_ref().map(Membership::nodes).unwrap_or_default()
     }
 
-    /// Says goodbye to the other db nodes, so that they need not find out.
+    /// Says goodbye to the other db nodes, so that they need not find out. From now on the node is not ready, and who
+    /// waits here for something to happen is sent to another node; else it answers as before.
     pub async fn leave(&self) {
+        self.shell.leaving.send_replace(true);
         if let Some(membership) = &self.shell.membership {
             membership.leave().await;
         }
@@ -197,6 +248,7 @@ fn join(
     known: Vec<Member>,
     network: Network,
     store: &Arc<dyn Store>,
+    meters: &Arc<Meters>,
 ) -> Result<(Membership, Post, mpsc::UnboundedReceiver<Change>), DbError> {
     let Network { sources, dial, swim, thread, .. } = network;
     let saved = store.setting(ADDRESSES)?;
@@ -210,7 +262,7 @@ fn join(
         tokio::spawn(run);
         (membership, changes)
     };
-    let post = Post::new(dial(), membership.clone());
+    let post = Post::new(dial(), membership.clone(), meters.clone());
     Ok((membership, post, changes))
 }
 
@@ -236,7 +288,8 @@ fn next_generation(store: &dyn Store) -> Result<u32, DbError> {
     Ok(last + 1)
 }
 
-fn identity(store: &dyn Store) -> Result<NodeId, DbError> {
+/// The name of the node whose store this is; it is made if there is none yet.
+pub fn node_id(store: &dyn Store) -> Result<NodeId, DbError> {
     let saved = store.setting(IDENTITY)?.and_then(|bytes| String::from_utf8(bytes).ok());
     if let Some(known) = saved.and_then(|text| text.parse().ok()) {
         return Ok(known);
@@ -252,7 +305,7 @@ pub(crate) fn random_name() -> String {
 }
 
 /// A random number: the standard library seeds its hash maps from the system's randomness.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

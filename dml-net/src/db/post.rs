@@ -20,8 +20,10 @@ use crate::{
     peer::{Dial, Peer},
 };
 
+use super::meters::Meters;
+
 /// Where letters are posted.
-pub(super) const PATH: &str = "/v1/letters";
+pub(crate) const PATH: &str = "/v1/letters";
 
 /// In which format: fields have names, so that versions can differ, and digests are bytes, not text.
 pub(super) const FORMAT: &str = "application/msgpack";
@@ -43,6 +45,7 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(super) struct Post {
     dial: Dial,
     membership: Membership,
+    meters: Arc<Meters>,
     lines: Arc<Mutex<BTreeMap<NodeId, Line>>>,
 }
 
@@ -53,8 +56,8 @@ struct Line {
 }
 
 impl Post {
-    pub(super) fn new(dial: Dial, membership: Membership) -> Self {
-        Self { dial, membership, lines: Arc::default() }
+    pub(super) fn new(dial: Dial, membership: Membership, meters: Arc<Meters>) -> Self {
+        Self { dial, membership, meters, lines: Arc::default() }
     }
 
     /// A node is at this address now.
@@ -66,8 +69,9 @@ impl Post {
         let (letters, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
         for _ in 0..LINES {
-            let peer = (self.dial)(member.address);
-            tokio::spawn(carry(queue.clone(), peer, member.id, self.membership.clone()));
+            let peer = self.dial.peer(member.address);
+            let (membership, meters) = (self.membership.clone(), self.meters.clone());
+            tokio::spawn(carry(queue.clone(), peer, member.id, membership, meters));
         }
         lines.insert(member.id, Line { member, letters });
     }
@@ -78,6 +82,7 @@ impl Post {
         if let Some(line) = lines.get(&to)
             && line.letters.try_send(letter).is_err()
         {
+            self.meters.letters_lost.add(1);
             tracing::debug!(node = %to, "a letter was lost: too many wait");
         }
     }
@@ -85,7 +90,7 @@ impl Post {
     /// The node itself, to be asked for blobs; none if it was never met.
     pub(super) fn peer(&self, id: NodeId) -> Option<Peer> {
         let lines = self.lines.lock().expect("nobody panics while holding it");
-        lines.get(&id).map(|line| (self.dial)(line.member.address))
+        lines.get(&id).map(|line| self.dial.peer(line.member.address))
     }
 
     /// All nodes that are there, as far as is known.
@@ -101,6 +106,7 @@ async fn carry(
     peer: Peer,
     to: NodeId,
     membership: Membership,
+    meters: Arc<Meters>,
 ) {
     loop {
         let mut letters = Vec::new();
@@ -110,9 +116,16 @@ async fn carry(
         let body = Bytes::from(rmp_serde::to_vec_named(&letters).expect("letters are written to memory"));
         let question = Question::post(PATH, FORMAT, body);
         match exchange(&peer, &question, QUIET).await {
-            Ok((status, _)) if status.is_success() => membership.answered(to),
-            Ok((status, _)) => tracing::warn!(node = %to, %status, "letters were not taken: other versions?"),
+            Ok((status, _)) if status.is_success() => {
+                meters.letters_sent.add(letters.len() as u64);
+                membership.answered(to);
+            }
+            Ok((status, _)) => {
+                meters.letters_lost.add(letters.len() as u64);
+                tracing::warn!(node = %to, %status, "letters were not taken: other versions?");
+            }
             Err(silence) => {
+                meters.letters_lost.add(letters.len() as u64);
                 if let Silence::Peer(error) = &silence
                     && error.is_refused()
                 {

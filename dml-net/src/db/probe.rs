@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::Shell;
 use crate::{
     link::exchange::{Question, Silence, exchange},
-    peer,
+    peer::Dial,
 };
 
 /// How often a worker is asked.
@@ -32,8 +32,7 @@ struct Answered {
 }
 
 /// Asks workers until the node is gone.
-pub(super) async fn run(shell: Weak<Shell>) {
-    let dial = peer::http();
+pub(super) async fn run(shell: Weak<Shell>, dial: Dial) {
     let mut answered: BTreeMap<String, Answered> = BTreeMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -45,7 +44,7 @@ pub(super) async fn run(shell: Weak<Shell>) {
         let mut probes = JoinSet::new();
         for worker in current {
             let Some(address) = worker.address else { continue };
-            let peer = dial(address);
+            let peer = dial.peer(address);
             probes.spawn(async move {
                 let question = Question::get("/healthz");
                 (worker.worker, address, exchange(&peer, &question, QUIET).await)

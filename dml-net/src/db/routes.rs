@@ -1,9 +1,7 @@
 //! What a db node answers on HTTP, to workers and to other db nodes.
 
-use std::time::Duration;
-
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
@@ -13,21 +11,16 @@ use axum::{
 use dml_core::{
     Digest,
     node::{Letter, Refusal, Request, Response},
-    swim::Health,
 };
 use dml_store::StoreError;
 use futures_util::future::join_all;
 use serde::Deserialize;
 
 use super::{
-    Db,
+    Db, meters, nodes,
     post::{FORMAT, PATH as LETTERS},
 };
-use crate::{
-    link::Answers,
-    problem::Problem,
-    view::{NodeView, Page},
-};
+use crate::{identity::Caller, link::Answers, metrics, problem::Problem, view::DiskView, words::size};
 
 /// The largest blob: a chunk is 16 MiB of CSV, and a state or model may be larger.
 pub(crate) const MAX_BLOB: usize = 256 << 20;
@@ -47,15 +40,23 @@ pub(super) fn router(db: Db) -> Router {
         .route(ASKS, post(asks).layer(DefaultBodyLimit::max(MAX_ASK)))
         .route(LETTERS, post(letters).layer(DefaultBodyLimit::max(MAX_LETTERS)))
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
-        .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes", get(nodes::list))
+        .route(metrics::PATH, get(meters::page))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .with_state(db)
 }
 
 async fn ready(State(db): State<Db>) -> Result<&'static str, Problem> {
+    if *db.shell.leaving.borrow() {
+        return Err(leaving());
+    }
     let answer = db.shell.inbox.look(|_| ()).await;
     answer.map(|()| "ready\n").ok_or_else(|| Problem::unavailable("this db node has stopped"))
+}
+
+fn leaving() -> Problem {
+    Problem::unavailable("this db node is about to end")
 }
 
 async fn ask(State(db): State<Db>, Json(request): Json<Request>) -> Result<Json<Response>, Problem> {
@@ -73,7 +74,12 @@ async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
         let detail = format!("blob {blob} is not here: send it first, then what names it");
         return Err(Problem::conflict("blob-missing", detail));
     }
-    let response = db.ask(request).await.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let mut left = db.shell.leaving.subscribe();
+    let waits = request.wait_ms() > 0;
+    let response = tokio::select! {
+        response = db.ask(request) => response.map_err(|error| Problem::unavailable(error.to_string()))?,
+        _ = left.wait_for(|left| *left), if waits => return Err(leaving()),
+    };
     if let Response::Refused(
         refusal @ (Refusal::NoAnswer | Refusal::Unreachable { .. } | Refusal::TooFewCopies { .. }),
     ) = response
@@ -85,7 +91,12 @@ async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
 }
 
 /// Letters of another db node. Those that name blobs wait for them on their own.
-async fn letters(State(db): State<Db>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Problem> {
+async fn letters(
+    State(db): State<Db>,
+    caller: Option<Extension<Caller>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
     if headers.get(header::CONTENT_TYPE).is_none_or(|format| format != FORMAT) {
         let detail = format!("letters come as {FORMAT}: send them with that content-type");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-format", detail));
@@ -94,6 +105,9 @@ async fn letters(State(db): State<Db>, headers: HeaderMap, body: Bytes) -> Resul
         let detail = format!("these are no letters of this version: {error}");
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-letters", detail)
     })?;
+    if let Some(Extension(caller)) = caller {
+        letters.iter().try_for_each(|letter| caller.must_be(letter.from))?;
+    }
     for letter in letters {
         let blobs = letter.blobs();
         if blobs.is_empty() {
@@ -122,8 +136,21 @@ async fn put_blob(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let digest = parse(&digest)?;
+    if let Some(disk) = nodes::disk(&db).await.filter(|disk| disk.full) {
+        return Err(full(&db, disk));
+    }
     db.shell.blobs.put(digest, body).await.map_err(stored)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn full(db: &Db, disk: DiskView) -> Problem {
+    let detail = format!(
+        "the disk of {} has {} left, and {} of it are kept free: delete what is not needed, enlarge it, or add a db node",
+        db.id(),
+        size(disk.free),
+        size(db.shell.keep_free)
+    );
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", detail)
 }
 
 /// Where a blob is looked for.
@@ -172,25 +199,6 @@ async fn mend(db: &Db, digest: Digest) -> Option<Bytes> {
         }
     }
     Some(bytes)
-}
-
-async fn nodes(State(db): State<Db>) -> Result<Json<Page<NodeView>>, Problem> {
-    let others = db.neighbours();
-    let ids: Vec<_> =
-        std::iter::once(db.shell.me.id).chain(others.iter().map(|other| other.member.id)).collect();
-    let loads =
-        db.shell.inbox.look(move |node| ids.iter().map(|id| node.load(*id)).collect::<Vec<_>>()).await;
-    let (Some(loads), Ok(Response::Workers(workers))) = (loads, db.ask(Request::Workers).await) else {
-        return Err(Problem::unavailable("this db node has stopped"));
-    };
-    let address = db.shell.membership.is_some().then_some(db.shell.me.address);
-    let mut items = vec![NodeView::db(db.id(), address, Health::Active, loads[0], Duration::ZERO)];
-    items.extend(others.into_iter().zip(&loads[1..]).map(|(other, load)| {
-        let member = other.member;
-        NodeView::db(&member.id.to_string(), Some(member.address), other.health, *load, other.age)
-    }));
-    items.extend(workers.into_iter().map(NodeView::worker));
-    Ok(Json(Page { items, next_cursor: None }))
 }
 
 fn parse(digest: &str) -> Result<Digest, Problem> {

@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{DbError, MEMBERS, post::Post};
+use super::{DbError, MEMBERS, meters::Meters, post::Post};
 use crate::membership::Change;
 
 /// How many requests may wait to be looked at; beyond that, askers wait.
@@ -102,6 +102,7 @@ pub(super) fn spawn(
     node: Node,
     store: Arc<dyn Store>,
     post: Option<Post>,
+    meters: Arc<Meters>,
 ) -> (Inbox, watch::Receiver<Option<Arc<DbError>>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (ended, end) = watch::channel(None);
@@ -109,6 +110,7 @@ pub(super) fn spawn(
         node,
         store,
         post,
+        meters,
         divergences: 0,
         start: Instant::now(),
         asked: HashMap::new(),
@@ -129,6 +131,7 @@ struct Loop {
     node: Node,
     store: Arc<dyn Store>,
     post: Option<Post>,
+    meters: Arc<Meters>,
     divergences: u64,
     start: Instant,
     asked: HashMap<Ticket, oneshot::Sender<Response>>,
@@ -265,7 +268,7 @@ impl Loop {
         let store = self.store.clone();
         let batch: Vec<_> =
             latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
-        let write = tokio::spawn(commit(store, Arc::new(batch)));
+        let write = tokio::spawn(commit(store, Arc::new(batch), self.meters.clone()));
         self.writing = Some((writes, write));
     }
 
@@ -297,7 +300,12 @@ impl Loop {
 }
 
 /// Makes a batch durable. While the disk is full it waits for space: those who ask wait with it, and nothing is lost.
-async fn commit(store: Arc<dyn Store>, batch: Arc<Vec<(Digest, Option<Vec<u8>>)>>) -> Result<(), StoreError> {
+async fn commit(
+    store: Arc<dyn Store>,
+    batch: Arc<Vec<(Digest, Option<Vec<u8>>)>>,
+    meters: Arc<Meters>,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
     loop {
         let (store, batch) = (store.clone(), batch.clone());
         let done = tokio::task::spawn_blocking(move || store.commit(&batch)).await;
@@ -306,7 +314,10 @@ async fn commit(store: Arc<dyn Store>, batch: Arc<Vec<(Digest, Option<Vec<u8>>)>
                 tracing::warn!(%error, "records wait for space");
                 tokio::time::sleep(FULL).await;
             }
-            done => return done,
+            done => {
+                meters.records.observe(start.elapsed());
+                return done;
+            }
         }
     }
 }

@@ -18,7 +18,10 @@ use hyper::{
 };
 use tokio::time::Instant;
 
-use crate::peer::{Peer, PeerError};
+use crate::{
+    peer::{Peer, PeerError},
+    trace::{self, Trace},
+};
 
 /// What is asked of a db node.
 pub(crate) struct Question {
@@ -83,10 +86,11 @@ pub(crate) async fn exchange(
         Body::new(Parts { rest, patience: patience.clone(), quiet, last: quiet + question.wait + digest })
     };
     let request = Request::builder().method(&question.method).uri(&question.path);
-    let request = request
-        .header(header::CONTENT_TYPE, question.format)
-        .body(body)
-        .expect("our paths and headers are plain");
+    let mut request = request.header(header::CONTENT_TYPE, question.format);
+    if let Some(trace) = Trace::to_send() {
+        request = request.header(trace::HEADER, trace);
+    }
+    let request = request.body(body).expect("our paths and headers are plain");
     let asked = async {
         let (head, mut body) = peer.call(request).await?.into_parts();
         let mut bytes = Vec::new();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     addresses::plausible,
     discover::Discovery,
-    handshake::greet,
+    handshake::{ClusterId, Greeting, greet},
     peer::Dial,
     view::{NodeView, Page, Role},
 };
@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Weak<Shared>, discovery: Discovery, dial: Dial) 
         // Those that were found just now are asked at once.
         let told = if found > 0 { told + add(link.neighbours().await) } else { told };
         hurry = if found + told > 0 { ROUNDS } else { hurry.saturating_sub(1) };
-        link.probe().await;
+        link.probe(dial.cluster()).await;
         let alone = !link.lock().any_active();
         if alone != was_alone.unwrap_or(!alone) {
             link.tell(alone);
@@ -86,7 +86,7 @@ impl Link {
             return false;
         }
         tracing::debug!(%address, "the address of a db node");
-        table.insert(Some(address), dial(address), rank, Instant::now());
+        table.insert(Some(address), dial.peer(address), rank, Instant::now());
         drop(table);
         self.shared.arrival.notify_waiters();
         true
@@ -140,15 +140,22 @@ impl Link {
     }
 
     /// Asks nodes of which nothing was heard lately who they are.
-    async fn probe(&self) {
+    async fn probe(&self, cluster: ClusterId) {
         let nodes = self.lock().due(Instant::now(), PROBES);
-        let probe = async |node: Node| match greet(&node.peer).await {
-            Ok(Some(member)) => {
+        let probe = async |node: Node| match greet(&node.peer, cluster).await {
+            Ok(Greeting::Member(member)) => {
                 self.lock().named(node.key, member.id.to_string());
                 self.answered(node.key, node.address);
             }
             // Something else is there: a db node that does not say who it is shows by its service that it is one.
-            Ok(None) => {}
+            Ok(Greeting::Stranger) => {}
+            Ok(Greeting::Foreign) => {
+                if self.lock().foreign(node.key) {
+                    let node = node.peer.address();
+                    tracing::warn!(node, "a db node of another cluster answers there: it is left alone");
+                }
+                self.failed(node.key, node.address);
+            }
             Err(_) => self.failed(node.key, node.address),
         };
         join_all(nodes.into_iter().map(probe)).await;

@@ -38,6 +38,8 @@ pub(super) struct Node {
 struct Row {
     node: Node,
     id: Option<String>,
+    /// Whether it was last found to be of another cluster.
+    foreign: bool,
     /// Whether anybody has said anything of it yet.
     heard_of: bool,
     /// When it last answered.
@@ -70,6 +72,7 @@ impl Table {
         self.rows.push(Row {
             node,
             id: None,
+            foreign: false,
             heard_of: false,
             answered: None,
             since: now,
@@ -101,7 +104,7 @@ impl Table {
             };
             (class, Reverse(row.served), row.rank)
         };
-        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        let mut rows: Vec<&Row> = self.rows.iter().filter(|row| !row.foreign).collect();
         rows.sort_by_key(place);
         let silent = |row: &Row| row.heard_of && !row.node.active;
         let first_silent = rows.iter().position(|row| silent(row)).unwrap_or(rows.len());
@@ -151,7 +154,13 @@ impl Table {
     pub(super) fn named(&mut self, key: u64, id: String) {
         if let Some(row) = self.row(key) {
             row.id = Some(id);
+            row.foreign = false;
         }
+    }
+
+    /// The node has said that it is of another cluster: it is not asked for anything. Tells whether that is news.
+    pub(super) fn foreign(&mut self, key: u64) -> bool {
+        self.row(key).is_some_and(|row| !std::mem::replace(&mut row.foreign, true))
     }
 
     /// A db node says of another that it is there, or is not. Says whether the address ought to be in the table and is
@@ -250,6 +259,17 @@ mod tests {
         assert!(table.answered(keys[2], now), "it has come back");
         assert!(!table.answered(keys[2], now));
         assert_eq!(order(&table), [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn nodes_of_another_cluster_are_not_asked() {
+        let now = Instant::now();
+        let (mut table, keys) = table(2, now);
+        assert!(table.foreign(keys[0]));
+        assert!(!table.foreign(keys[0]), "it is told once");
+        assert_eq!(order(&table), [1]);
+        table.named(keys[0], "db-a".into());
+        assert_eq!(order(&table), [0, 1], "another node has its address now");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use super::*;
 use crate::{
     discover::Fixed,
-    handshake::{self, Hello},
+    handshake::{self, ClusterId, Hello},
     peer::{self, InProcess},
     serve::serve,
     view::{NodeView, Page, Role},
@@ -83,6 +83,8 @@ impl Stub {
             busy: 0,
             data: 0,
             age_ms: 0,
+            under_replicated: None,
+            disk: None,
         };
         let others = self.others.lock().expect("no panic").clone();
         Json(Page { items: others.into_iter().map(view).collect(), next_cursor: None })
@@ -90,7 +92,8 @@ impl Stub {
 
     async fn hello(&self) -> Json<Hello> {
         self.hang().await;
-        Json(Hello::new(Member { id: NodeId::new(self.n.into()), address: at(self.n), generation: 1 }))
+        let me = Member { id: NodeId::new(self.n.into()), address: at(self.n), generation: 1 };
+        Json(Hello::new(ClusterId::default(), me))
     }
 }
 
@@ -137,7 +140,7 @@ fn activity(link: &Link) -> Vec<bool> {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_holds_nobody_up() {
     let (here, [one, two]) = stubs();
-    let link = Link::new([here.dial()(at(1)), here.dial()(at(2))]);
+    let link = Link::new([here.dial().peer(at(1)), here.dial().peer(at(2))]);
     assert_eq!(ask(&link, 0).await, (Some(1), Duration::ZERO));
     one.hangs.store(true, Relaxed);
     let (who, time) = ask(&link, 0).await;
@@ -150,7 +153,7 @@ async fn a_node_that_hangs_holds_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn while_all_are_dead_a_request_waits_for_one_that_returns() {
     let (here, [one, two]) = stubs();
-    let link = Link::new([here.dial()(at(1)), here.dial()(at(2))]);
+    let link = Link::new([here.dial().peer(at(1)), here.dial().peer(at(2))]);
     [1, 2].into_iter().for_each(|n| here.remove(at(n)));
     let (who, time) = ask(&link, 0).await;
     assert!(who.is_none() && time > PATIENCE - MAX_PAUSE && time <= PATIENCE, "{time:?}");
@@ -273,7 +276,7 @@ async fn over_sockets_the_next_node_answers_at_once() {
     let (one, two) = (Stub::new(1), Stub::new(2));
     let (mut first, mut second) = (Process::start(&one, "127.0.0.1:0"), Process::start(&two, "127.0.0.1:0"));
     let dial = peer::http();
-    let link = Link::new([dial(first.1), dial(second.1)]);
+    let link = Link::new([dial.peer(first.1), dial.peer(second.1)]);
     let killing = async {
         while one.asked.load(Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -297,12 +300,12 @@ async fn over_sockets_a_node_that_accepts_and_does_not_answer_is_left() {
     let hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let good = Process::start(&Stub::new(2), "127.0.0.1:0");
     let dial = peer::http();
-    let link = Link::new([dial(hole.local_addr().expect("it is bound")), dial(good.1)]);
+    let link = Link::new([dial.peer(hole.local_addr().expect("it is bound")), dial.peer(good.1)]);
     let (who, time) = ask(&link, 0).await;
     let margin = Duration::from_secs(2);
     assert!(who == Some(2) && time >= QUIET && time < QUIET + margin, "{who:?} after {time:?}");
     // A large body gets stuck in the socket's buffers.
-    let hung = Link::new([dial(hole.local_addr().expect("it is bound"))]);
+    let hung = Link::new([dial.peer(hole.local_addr().expect("it is bound"))]);
     let start = Instant::now();
     let node = hung.next(&BTreeSet::new()).expect("there is one");
     let body = Bytes::from(vec![0; 64 << 20]);
@@ -402,7 +405,7 @@ async fn what_a_dead_node_had_is_asked_for_again() {
         _ => Ok(copied),
     };
     here.insert(at(2), Router::new().route("/v1/blobs/{digest}", get(repaired)));
-    let link = Link::new([here.dial()(at(1)), here.dial()(at(2))]);
+    let link = Link::new([here.dial().peer(at(1)), here.dial().peer(at(2))]);
     assert_eq!(link.blob(Digest::of(&blob)).await.expect("the first has it"), blob);
     here.remove(at(1));
     assert_eq!(link.blob(Digest::of(&blob)).await.expect("the second has it by now"), blob);

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     Peer,
     discover::Fixed,
+    handshake::ClusterId,
     peer::{self, InProcess},
     serve::serve,
 };
@@ -111,8 +112,11 @@ async fn who_leaves_says_so() {
     for node in &mut nodes {
         until("the goodbye is heard", || node.told().contains(&goodbye)).await;
     }
-    let peer = here.dial()(at(3));
-    assert!(greet(&peer).await.expect("an answer").is_none(), "it does not say hello after its goodbye");
+    let peer = here.dial().peer(at(3));
+    assert!(
+        greet(&peer, ClusterId::default()).await.expect("an answer") == Greeting::Stranger,
+        "it does not say hello after its goodbye"
+    );
     leaver.membership.leave().await;
 }
 

@@ -41,6 +41,11 @@ impl Cache {
         self.lock().datasets.keys().copied().collect()
     }
 
+    /// How many bytes of blobs are at hand.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.inner.lock().expect("nobody panics while holding it")
     }
@@ -124,7 +129,7 @@ impl Shared {
                 self.cache.keep_dataset(id, &dataset);
                 Ok(dataset)
             }
-            Some(Body::Training(_) | Body::Job(_)) | None => {
+            Some(Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => {
                 Err(LinkError::Garbled("no dataset under a dataset's id"))
             }
         }

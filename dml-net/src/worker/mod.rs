@@ -2,17 +2,20 @@
 //! keeps nothing that matters and knows no other worker; its only counterpart is a db node, whichever answers.
 
 mod inputs;
+mod meters;
 mod pieces;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware};
 use dml_compute::Engine;
 use dml_core::node::Request;
 use tokio::sync::{Semaphore, watch};
 
-use crate::{api, link::Link};
+use crate::{api, client::Client, console, link::Link, metrics::observed, peer::Peer};
 pub(crate) use inputs::Cache;
+use meters::Meters;
+pub(crate) use meters::page as metrics;
 
 /// A worker's settings.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct Options {
     pub address: Option<SocketAddr>,
     /// How many bytes of blobs it keeps at hand.
     pub cache_bytes: usize,
+    /// Whether it answers those users alone who show who they are, over TLS.
+    pub guarded: bool,
 }
 
 impl Default for Options {
@@ -35,6 +40,7 @@ impl Default for Options {
             slots,
             address: None,
             cache_bytes: 64 << 20,
+            guarded: false,
         }
     }
 }
@@ -53,6 +59,9 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     /// Turns to upload: each holds a thread that may block, and needs another to get on.
     pub(crate) uploads: Semaphore,
+    pub(crate) meters: Meters,
+    /// Those by which users are known.
+    pub(crate) tokens: api::Tokens,
     stop: watch::Sender<bool>,
 }
 
@@ -65,12 +74,18 @@ impl Worker {
         let cache = Cache::new(options.cache_bytes);
         let stop = watch::Sender::new(false);
         let uploads = Semaphore::new(UPLOADS);
-        Self { shared: Arc::new(Shared { options, link, engine: engine.into(), cache, uploads, stop }) }
+        let (engine, meters, tokens) = (engine.into(), Meters::default(), api::Tokens::default());
+        Self { shared: Arc::new(Shared { options, link, engine, cache, uploads, meters, tokens, stop }) }
     }
 
-    /// The users' REST API: to be served, nested in a larger app, or called in the same process.
+    /// The users' REST API, and the console in the browser: to be served, nested in a larger app, or called in the same
+    /// process.
     pub fn router(&self) -> Router {
-        api::router(self.clone())
+        let api = api::router(self.clone());
+        let client = Client::new([Peer::router(api.clone())]);
+        let guard = middleware::from_fn_with_state(self.clone(), api::access::check);
+        let router = api.merge(console::router(client)).layer(guard);
+        observed(router, self.shared.meters.requests.clone())
     }
 
     /// Takes pieces of work and computes them until [`Worker::stop`] is called. A worker that is not run serves users
@@ -79,7 +94,19 @@ impl Worker {
         pieces::run(self.shared.clone()).await;
     }
 
-    /// Ends [`Worker::run`]: pieces under way are finished if they can be within `patience`, else handed back.
+    /// Ready when the worker is asked to stop: no request waits any longer on purpose.
+    pub(crate) async fn stopping(&self) {
+        let mut stop = self.shared.stop.subscribe();
+        stop.wait_for(|stop| *stop).await.expect("this worker holds the sender");
+    }
+
+    /// Whether the worker was asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.shared.stop.borrow()
+    }
+
+    /// Ends [`Worker::run`]: pieces under way are finished if they can be within `patience`, else handed back. From now
+    /// on the worker is not ready, and answers at once who waits for something to happen; else it serves as before.
     pub async fn stop(&self, patience: Duration) {
         self.shared.stop.send_replace(true);
         let idle = self.shared.stop.closed();

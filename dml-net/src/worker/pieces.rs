@@ -14,10 +14,14 @@ use dml_core::{
     lease::{Lease, Piece, Slot},
     node::{Assignment, Claim, Outcome, Request, Response},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
+use tracing::Instrument;
 
 use super::{Shared, inputs::BlockingInputs};
-use crate::link::LinkError;
+use crate::{
+    link::LinkError,
+    trace::{Trace, carry},
+};
 
 /// How long a claim waits at the db node for work.
 const CLAIM_WAIT: Duration = Duration::from_secs(20);
@@ -72,7 +76,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(Response::Work(assignments)) => {
                 pause = PAUSE;
                 for assignment in assignments {
-                    work.spawn(carry_out(shared.clone(), held.clone(), assignment));
+                    let Slot { job, round, .. } = assignment.lease.slot;
+                    let trace = Trace::new();
+                    let span = tracing::info_span!("piece", %trace, %job, round);
+                    let doing = carry_out(shared.clone(), held.clone(), assignment);
+                    work.spawn(trace.during(doing.instrument(span)));
                 }
             }
             Ok(_) | Err(_) => {
@@ -126,15 +134,19 @@ async fn carry_out(shared: Arc<Shared>, held: Held, assignment: Assignment) {
         // It is being computed here already, under a lease that the db node has forgotten: the new one keeps it.
         return;
     }
-    let (outcome, bytes) = match compute(&shared, assignment).await {
-        Ok((outcome, bytes)) => (outcome, Some(bytes)),
-        Err(Undone::Input(why)) => (Outcome::Failed(why), None),
+    let (meters, start) = (&shared.meters, Instant::now());
+    meters.started.add(1);
+    let (outcome, bytes, counter) = match compute(&shared, assignment).await {
+        Ok((outcome, bytes)) => (outcome, Some(bytes), &meters.done),
+        Err(Undone::Input(why)) => (Outcome::Failed(why), None, &meters.failed),
         Err(Undone::Later(why)) => {
-            tracing::warn!(job = %lease.slot.job, %why, "a piece of work could not be done now");
-            (Outcome::Released { pause_ms: RETRY.as_millis() as u64 }, None)
+            tracing::warn!(%why, "a piece of work could not be done now");
+            (Outcome::Released { pause_ms: RETRY.as_millis() as u64 }, None, &meters.returned)
         }
     };
     hand_in(&shared, &held, lease, outcome, bytes).await;
+    meters.took.observe(start.elapsed());
+    counter.add(1);
     held.lock().expect("nobody panics while holding it").remove(&lease.slot);
 }
 
@@ -145,7 +157,7 @@ async fn hand_in(shared: &Shared, held: &Held, lease: Lease, outcome: Outcome, b
         held.get(&lease.slot).map_or(lease, |(latest, _)| *latest)
     };
     if let Err(refused) = report(shared, latest(), outcome, bytes).await {
-        tracing::warn!(job = %lease.slot.job, %refused, "a result was refused: its piece is handed back");
+        tracing::warn!(%refused, "a result was refused: its piece is handed back");
         if let Err(error) = report(shared, latest(), Outcome::Released { pause_ms: 0 }, None).await {
             tracing::warn!(%error, "a piece could not be handed back: its lease will run out");
         }
@@ -248,8 +260,9 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
     };
     // A panic is a fault of a learner; it would come again on any worker.
     let guarded = move || std::panic::catch_unwind(AssertUnwindSafe(compute));
-    let done =
-        tokio::task::spawn_blocking(guarded).await.map_err(|error| Undone::Later(error.to_string()))?;
+    let done = tokio::task::spawn_blocking(carry(guarded))
+        .await
+        .map_err(|error| Undone::Later(error.to_string()))?;
     let (bytes, finished) = done.unwrap_or_else(|panic| {
         let words =
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

@@ -97,7 +97,7 @@ impl Machine {
             swim: Default::default(),
             thread: false,
         };
-        let options = db::Options { settings: db::Settings::default(), network: Some(network) };
+        let options = db::Options { network: Some(network), ..Default::default() };
         let db = Db::start(store.clone(), options)?;
         *self.life() = Some((db.clone(), store));
         serve(self.address.port(), db.router()).await

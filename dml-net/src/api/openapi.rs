@@ -1,0 +1,295 @@
+//! The REST API described for machines: OpenAPI 3.1 (OpenAPI Initiative 2021). Schemas follow from the types that the
+//! server reads and writes.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use dml_compute::Kind;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::table_body::ARROW;
+use crate::{
+    problem::Problem,
+    view::{
+        DatasetView, ModelView, NewPrediction, NewToken, NewTraining, NodeView, Page, PredictedRows,
+        PredictionView, RoutingView, RowsToPredict, RowsView, TokenView, TrainingView,
+    },
+};
+
+pub(super) async fn document() -> Json<&'static Value> {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
+    Json(&DOCUMENT)
+}
+
+const CSV: &str = "text/csv";
+const FILE: &str = "application/octet-stream";
+const JSON: &str = "application/json";
+
+fn build() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut api = Api { schemas: settings.into_generator(), paths: Map::new() };
+    api.datasets();
+    api.trainings();
+    api.models();
+    api.predictions();
+    api.tokens();
+    api.cluster();
+    let problem = api.schemas.subschema_for::<Problem>();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "DML",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Every worker answers it. Names work wherever ids do. What is created is named after its content, so a \
+                            request may be sent twice and does its work once.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "paths": api.paths,
+        // A cluster without certificates asks nobody for a token.
+        "security": [{ "token": [] }, {}],
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": api.schemas.take_definitions(true),
+            "responses": { "Problem": {
+                "description": "What is wrong, where, and how to mend it (RFC 9457).",
+                "content": { "application/problem+json": { "schema": problem } },
+            } },
+        },
+    })
+}
+
+struct Api {
+    schemas: SchemaGenerator,
+    paths: Map<String, Value>,
+}
+
+/// A thing that an operation takes or gives: its media type and schema.
+type Content = (&'static str, Value);
+
+impl Api {
+    fn datasets(&mut self) {
+        let created = self.of::<DatasetView>();
+        self.operation("post", "/v1/datasets", "Uploads a table")
+            .about("The body is streamed; types are found over the whole table. gzip and zstd are taken as `Content-Encoding`.")
+            .query("name", json!({ "type": "string", "maxLength": 200 }), "What to call it.")
+            .takes([(CSV, json!({ "type": "string" })), (ARROW, binary()), ("multipart/form-data", form())])
+            .gives("201", "The dataset.", [created]);
+        self.list::<DatasetView>("/v1/datasets", "datasets");
+        self.show::<DatasetView>("/v1/datasets/{id}", "a dataset: columns with types, blanks and statistics");
+        self.delete("/v1/datasets/{id}", "a dataset, unless work that is not finished needs it");
+        let rows = self.of::<RowsView>();
+        self.operation("get", "/v1/datasets/{id}/rows", "Shows some rows")
+            .query("offset", json!({ "type": "integer", "minimum": 0 }), "From which row on.")
+            .query(
+                "limit",
+                json!({ "type": "integer", "minimum": 0, "maximum": 10_000 }),
+                "How many; 20 by default.",
+            )
+            .gives("200", "The rows, an object each.", [rows]);
+        self.operation("get", "/v1/datasets/{id}/content", "Downloads the table").gives(
+            "200",
+            "The whole table.",
+            [(CSV, json!({ "type": "string" })), (ARROW, binary())],
+        );
+    }
+
+    fn trainings(&mut self) {
+        let (new, created) = (self.of::<NewTraining>(), self.of::<TrainingView>());
+        self.operation("post", "/v1/trainings", "Trains models")
+            .about("The same request is the same training. Without `models`, every default kind for the task is trained.")
+            .takes([new])
+            .gives("202", "The training, which goes on by itself.", [created.clone()]);
+        self.list::<TrainingView>("/v1/trainings", "trainings");
+        self.operation("get", "/v1/trainings/{id}", "Shows a training")
+            .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
+            .gives("200", "The training, its models best first.", [created.clone()]);
+        self.delete("/v1/trainings/{id}", "a training with its models");
+        self.operation("get", "/v1/trainings/{id}/events", "Watches a training").gives(
+            "200",
+            "Server-sent events: `training` each time that it has moved.",
+            [("text/event-stream", json!({ "type": "string" }))],
+        );
+        self.operation("post", "/v1/trainings/{id}/cancel", "Cancels what is left of a training")
+            .about("Creating it again takes it up again.")
+            .gives("200", "The training.", [created]);
+    }
+
+    fn models(&mut self) {
+        // Kinds are written and never read, so their schema is that of what is written.
+        let kinds = self.of::<Page<Kind>>();
+        self.operation("get", "/v1/kinds", "Shows every kind of model with its parameters").gives(
+            "200",
+            "The kinds.",
+            [kinds],
+        );
+        self.list::<ModelView>("/v1/models", "models");
+        self.show::<ModelView>("/v1/models/{id}", "a model; a training's name means its best");
+        self.operation("get", "/v1/models/{id}/download", "Downloads a model with its preprocessing")
+            .query(
+                "format",
+                json!({ "type": "string", "enum": ["native", "onnx", "json"] }),
+                "`native` by default.",
+            )
+            .gives("200", "The file.", [(FILE, binary()), (JSON, json!({ "type": "object" }))]);
+        let (rows, predicted) = (self.of::<RowsToPredict>(), self.of::<PredictedRows>());
+        self.operation("post", "/v1/models/{id}/predict", "Predicts rows at once")
+            .about("Up to 32 MiB; missing columns count as blank. What comes back is as `Accept` says.")
+            .takes([rows, (CSV, json!({ "type": "string" })), (ARROW, binary())])
+            .gives(
+                "200",
+                "A prediction a row; of a classifier with the probability of each class.",
+                [predicted, (CSV, json!({ "type": "string" })), (ARROW, binary())],
+            );
+    }
+
+    fn predictions(&mut self) {
+        let (new, created) = (self.of::<NewPrediction>(), self.of::<PredictionView>());
+        self.operation("post", "/v1/predictions", "Predicts a whole dataset").takes([new]).gives(
+            "202",
+            "The prediction, which goes on by itself.",
+            [created.clone()],
+        );
+        self.list::<PredictionView>("/v1/predictions", "predictions");
+        self.operation("get", "/v1/predictions/{id}", "Shows a prediction")
+            .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
+            .gives("200", "The prediction.", [created]);
+        self.delete("/v1/predictions/{id}", "a prediction");
+        let text = json!({ "type": "string" });
+        self.operation("get", "/v1/predictions/{id}/results", "Downloads what is predicted")
+            .about("Readable from the first batch on; the header `dml-complete` tells whether it is all.")
+            .gives(
+                "200",
+                "The rows predicted so far.",
+                [(CSV, text.clone()), ("application/x-ndjson", text), (ARROW, binary())],
+            );
+    }
+
+    fn tokens(&mut self) {
+        let (new, created) = (self.of::<NewToken>(), self.of::<TokenView>());
+        self.operation("post", "/v1/tokens", "Creates a token by which a user is known").takes([new]).gives(
+            "201",
+            "The token, with its secret this once.",
+            [created],
+        );
+        self.list::<TokenView>("/v1/tokens", "tokens");
+        self.delete("/v1/tokens/{id}", "a token: it is of no use any more");
+    }
+
+    fn cluster(&mut self) {
+        let nodes = self.of::<Page<NodeView>>();
+        self.operation("get", "/v1/nodes", "Shows every node ever seen").gives("200", "The nodes.", [nodes]);
+        self.show::<RoutingView>("/v1/routing/{id}", "where something is, who owns it and who works on it");
+        for (path, about) in [
+            ("/healthz", "Whether the worker is alive"),
+            ("/readyz", "Whether a db node answers it"),
+            ("/metrics", "What to watch, for Prometheus"),
+        ] {
+            self.operation("get", path, about).gives(
+                "200",
+                "It is.",
+                [("text/plain", json!({ "type": "string" }))],
+            );
+        }
+    }
+
+    /// A type as JSON.
+    fn of<T: JsonSchema>(&mut self) -> Content {
+        (JSON, self.schemas.subschema_for::<T>().to_value())
+    }
+
+    fn list<T: JsonSchema>(&mut self, path: &'static str, things: &str) {
+        let page = self.of::<Page<T>>();
+        self.operation("get", path, &format!("Lists {things}, newest first"))
+            .query(
+                "limit",
+                json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
+                "How many; 50 by default.",
+            )
+            .query("cursor", json!({ "type": "string" }), "`next_cursor` of the page before.")
+            .gives("200", "A page.", [page]);
+    }
+
+    fn show<T: JsonSchema>(&mut self, path: &'static str, thing: &str) {
+        let view = self.of::<T>();
+        self.operation("get", path, &format!("Shows {thing}")).gives("200", "It.", [view]);
+    }
+
+    fn delete(&mut self, path: &'static str, thing: &str) {
+        self.operation("delete", path, &format!("Deletes {thing}")).gives("204", "It is deleted.", []);
+    }
+
+    fn operation(&mut self, method: &'static str, path: &'static str, summary: &str) -> Operation<'_> {
+        let path_item = self.paths.entry(path).or_insert_with(|| json!({}));
+        let mut parameters = Vec::new();
+        if path.contains("{id}") {
+            let about = "An id, the beginning of one, or a name.";
+            parameters.push(parameter("path", "id", json!({ "type": "string" }), about));
+        }
+        let name = |part: &str| part.trim_matches(['{', '}']).replace(|c: char| !c.is_alphanumeric(), "_");
+        let id: Vec<String> = path.split('/').filter(|part| !matches!(*part, "" | "v1")).map(name).collect();
+        path_item[method] = json!({
+            "operationId": format!("{method}_{}", id.join("_")),
+            "summary": summary,
+            "parameters": parameters,
+            "responses": { "default": { "$ref": "#/components/responses/Problem" } },
+        });
+        Operation(&mut path_item[method])
+    }
+}
+
+/// What is said of an operation so far.
+struct Operation<'a>(&'a mut Value);
+
+impl Operation<'_> {
+    fn about(self, text: &str) -> Self {
+        self.0["description"] = text.into();
+        self
+    }
+
+    fn query(self, name: &str, schema: Value, about: &str) -> Self {
+        if let Some(parameters) = self.0["parameters"].as_array_mut() {
+            parameters.push(parameter("query", name, schema, about));
+        }
+        self
+    }
+
+    fn takes<const N: usize>(self, bodies: [Content; N]) -> Self {
+        self.0["requestBody"] = json!({ "required": true, "content": content(bodies) });
+        self
+    }
+
+    fn gives<const N: usize>(self, status: &str, about: &str, bodies: [Content; N]) {
+        self.0["responses"][status] = json!({ "description": about });
+        if N > 0 {
+            self.0["responses"][status]["content"] = content(bodies);
+        }
+    }
+}
+
+fn content<const N: usize>(bodies: [Content; N]) -> Value {
+    bodies
+        .into_iter()
+        .map(|(kind, schema)| (kind.to_string(), json!({ "schema": schema })))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn parameter(place: &str, name: &str, schema: Value, about: &str) -> Value {
+    json!({ "in": place, "name": name, "required": place == "path", "schema": schema, "description": about })
+}
+
+fn binary() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+fn form() -> Value {
+    json!({ "type": "object", "required": ["file"], "properties": { "file": binary() } })
+}
+
+fn wait() -> Value {
+    json!({ "type": "string", "pattern": "^[0-9]{1,9}(ms|s)?$" })
+}
