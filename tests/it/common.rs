@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use dml::{
     Client, Db, Digest, Peer, Registry, Worker,
     compute::{Engine, Inputs, WorkError},
@@ -29,6 +30,7 @@ pub(crate) fn houses() -> Vec<u8> {
 pub(crate) struct Parts {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) client: Client,
+    pub(crate) db: Db,
     /// The first worker's REST API.
     pub(crate) api: Peer,
     pub(crate) running: Vec<JoinHandle<()>>,
@@ -36,6 +38,11 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// What the first worker serves.
+    pub(crate) fn router(&self) -> Router {
+        self.workers[0].router()
+    }
+
     /// Sets the workers to work.
     pub(crate) fn work(&self) {
         for worker in self.workers.clone() {
@@ -49,7 +56,8 @@ impl Parts {
 pub(crate) fn cluster(workers: usize, slots: usize) -> Parts {
     let store = Arc::new(MemoryStore::default());
     let settings = Settings { lease: Duration::from_millis(500), ..Settings::default() };
-    let db = Db::start(store.clone(), db::Options { settings, network: None }).expect("memory does not fail");
+    let db = Db::start(store.clone(), db::Options { settings, ..Default::default() })
+        .expect("memory does not fail");
     let engine = Arc::new(Engine::new(Registry::default()));
     let (mut peers, mut running, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..workers.max(1) {
@@ -61,7 +69,7 @@ pub(crate) fn cluster(workers: usize, slots: usize) -> Parts {
             running.push(tokio::spawn(async move { worker.run().await }));
         }
     }
-    Parts { store, api: peers[0].clone(), client: Client::new(peers), running, workers: all }
+    Parts { store, db, api: peers[0].clone(), client: Client::new(peers), running, workers: all }
 }
 
 pub(crate) async fn upload(client: &Client, name: &str, table: Vec<u8>) -> dml::view::DatasetView {
@@ -123,7 +131,7 @@ pub(crate) fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap
     let datasets =
         records.iter().filter_map(|(id, bytes)| match dml::core::Record::from_bytes(bytes).ok()?.body? {
             Body::Dataset(dataset) => Some((*id, Arc::new(dataset))),
-            Body::Training(_) | Body::Job(_) => None,
+            Body::Training(_) | Body::Job(_) | Body::Token(_) => None,
         });
     let inputs = Direct { datasets: datasets.collect(), store, made: Mutex::default() };
     let engine = Engine::new(Registry::default());

@@ -3,8 +3,12 @@
 
 mod bad_input;
 mod common;
+mod console;
 mod corpus;
+mod docs;
 mod formats;
+mod hostile;
+mod openapi;
 mod replicas;
 mod same_bytes;
 mod whole;
