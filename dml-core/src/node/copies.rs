@@ -352,6 +352,8 @@ impl Node {
     /// Merges a copy; false if there is something newer, or it means nothing without what is missing here.
     fn take_copy(&mut self, from: NodeId, family: Family) -> bool {
         let Family { root, life, records } = family;
+        // What happened here before goes to the sender too; what it says now does not.
+        self.spread(None);
         let mine = self.catalogue.get(&root).map_or(0, |record| record.life);
         if life < mine && !planted::is(Bug::TombstoneGivesWay) {
             self.copy_whole(from, [root]);

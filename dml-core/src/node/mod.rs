@@ -210,8 +210,15 @@ impl Node {
         node
     }
 
-    /// Takes an event in; says what is to be done.
+    /// Takes an event in, and acts on it.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+        self.take(now, event);
+        self.act()
+    }
+
+    /// Takes an event in. What follows from it is said by [`Self::act`], which is to be called at once; but a node that has
+    /// much to do may first take in all that has arrived, and so writes, sends and looks through its queues once for all.
+    pub fn take(&mut self, now: Duration, event: Event) {
         self.now = now;
         if let Event::Request { time_ms, .. } = &event
             && planted::is(Bug::WallClockLease)
@@ -227,6 +234,10 @@ impl Node {
             Event::Inactive(id) => self.parted(id),
             Event::Tick => {}
         }
+    }
+
+    /// Says what is to be done after the events that were taken in.
+    pub fn act(&mut self) -> Vec<Effect> {
         self.expire();
         self.expire_asks();
         self.expire_copies();

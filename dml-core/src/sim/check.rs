@@ -299,7 +299,7 @@ impl World<'_> {
     pub(super) fn acknowledged(&mut self, host: usize, ticket: Ticket, response: &Response) {
         match response {
             // What another node has acknowledged was looked at when it did.
-            Response::Created { .. } if self.relays => {}
+            Response::Created { .. } if self.hosts[host].relays => {}
             Response::Created { id, replicas, .. } => {
                 self.write_acknowledged(host, *id, true, Some(*replicas))
             }

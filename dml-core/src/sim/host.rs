@@ -65,6 +65,10 @@ pub(super) struct Host {
     pub(super) tick_at: Option<Duration>,
     /// Ticks in a row that came to nothing: see the watchdog.
     pub(super) idle_ticks: u32,
+    /// How many events it took in and has not acted on.
+    pub(super) taken: u32,
+    /// Whether another node's answer is among them.
+    pub(super) relays: bool,
     /// The process dies with its next write; if set, with that write torn.
     pub(super) doomed: Option<bool>,
 }
@@ -84,6 +88,8 @@ impl Host {
             known: BTreeMap::new(),
             tick_at: None,
             idle_ticks: 0,
+            taken: 0,
+            relays: false,
             doomed: None,
         }
     }
@@ -103,6 +109,7 @@ impl Host {
         node.remember(self.known.values().copied());
         self.node = Some(node);
         (self.tick_at, self.frozen, self.doomed, self.idle_ticks) = (None, None, None, 0);
+        (self.taken, self.relays) = (0, false);
     }
 
     /// The process dies; of its writes on their way the first `kept` are durable.

@@ -69,7 +69,7 @@ impl World<'_> {
             self.arrive(host, life, event, from, fetched);
         }
         self.tick(host, life);
-        self.plan_tick(host);
+        self.act(host);
         self.wake_prober(host);
         self.look_around(host);
     }
@@ -234,7 +234,7 @@ impl World<'_> {
         }
     }
 
-    /// A node takes an event in; what comes out is done.
+    /// A node takes an event in, and acts on it, unless it waits for more.
     fn hand(&mut self, host: usize, event: Event) {
         self.events += 1;
         self.note(|| alloc::format!("host {host} hears {event:?}"));
@@ -242,10 +242,28 @@ impl World<'_> {
         let machine = &mut self.hosts[host];
         let Some(node) = &mut machine.node else { return };
         let is_tick = matches!(event, Event::Tick);
-        self.relays =
+        machine.taken += 1;
+        machine.relays |=
             matches!(&event, Event::Letter(letter) if matches!(letter.message, Message::Answer { .. }));
-        let effects = node.handle(machine.clock.read(self.now), event);
+        node.take(machine.clock.read(self.now), event);
         let life = machine.life;
+        if self.gathers > 0 && self.dice.once_in(self.gathers) {
+            let wait = self.dice.millis(0, 4);
+            return self.later(wait, What::Act { host, life });
+        }
+        self.act(host);
+        self.watch_for_loops(host, if is_tick { &Event::Tick } else { &Event::Gone(0) });
+    }
+
+    /// A node acts on what it took in; what comes out is done.
+    pub(super) fn act(&mut self, host: usize) {
+        let machine = &mut self.hosts[host];
+        let Some(node) = machine.node.as_mut().filter(|_| machine.frozen.is_none()) else { return };
+        let effects = node.act();
+        let (life, taken) = (machine.life, core::mem::take(&mut machine.taken));
+        if taken > 1 {
+            self.reach(Sometimes::ActedOnMany);
+        }
         for effect in effects {
             self.note(|| alloc::format!("host {host} does {effect:?}"));
             if self.hosts[host].life != life {
@@ -253,8 +271,8 @@ impl World<'_> {
             }
             self.perform(host, effect);
         }
+        self.hosts[host].relays = false;
         self.plan_tick(host);
-        self.watch_for_loops(host, if is_tick { &Event::Tick } else { &Event::Gone(0) });
     }
 
     pub(super) fn perform(&mut self, host: usize, effect: Effect) {

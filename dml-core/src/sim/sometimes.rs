@@ -58,10 +58,12 @@ pub enum Sometimes {
     FewerCopies,
     /// A request was refused, as those who have the thing were not there.
     Unreachable,
+    /// A node took in several events before it acted.
+    ActedOnMany,
 }
 
 /// All hard cases.
-pub const SOMETIMES: [Sometimes; 27] = [
+pub const SOMETIMES: [Sometimes; 28] = [
     Sometimes::BothSidesFinished,
     Sometimes::OwnerDiedWithLeases,
     Sometimes::TombstoneMetLiveCopy,
@@ -89,4 +91,5 @@ pub const SOMETIMES: [Sometimes; 27] = [
     Sometimes::FullyCopied,
     Sometimes::FewerCopies,
     Sometimes::Unreachable,
+    Sometimes::ActedOnMany,
 ];

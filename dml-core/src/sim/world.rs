@@ -33,6 +33,8 @@ use crate::{
 pub(super) enum What {
     /// A node asked to be called.
     Tick { host: usize, life: u64 },
+    /// A node acts on the events that it took in.
+    Act { host: usize, life: u64 },
     /// A letter arrives.
     Letter { from: usize, to: NodeId, letter: Box<Letter>, again: bool },
     /// The blobs that an event names have come, if they have.
@@ -104,8 +106,8 @@ pub(super) struct World<'a> {
     pub(super) forsaken: Option<Digest>,
     /// When a copy was sent last.
     pub(super) last_copies: [Duration; 4],
-    /// Whether the event at hand is another node's answer.
-    pub(super) relays: bool,
+    /// Once in so many times a node takes in more events before it acts; never if it is 0.
+    pub(super) gathers: u32,
     pub(super) stage: Stage,
     /// When the stage must be over.
     pub(super) until: Duration,
@@ -163,7 +165,7 @@ impl<'a> World<'a> {
             patient: dice.once_in(3),
             forsaken: None,
             last_copies: [Duration::ZERO; 4],
-            relays: false,
+            gathers: if dice.once_in(2) { 1 + dice.below(8) as u32 } else { 0 },
             stage: Stage::Storm,
             until: Duration::MAX,
             copies: BTreeMap::new(),
@@ -288,6 +290,8 @@ impl<'a> World<'a> {
     fn happen(&mut self, what: What) {
         match what {
             What::Tick { host, life } => self.tick(host, life),
+            What::Act { host, life } if self.hosts[host].life == life => self.act(host),
+            What::Act { .. } => {}
             What::Letter { from, to, letter, again } => self.letter_arrives(from, to, letter, again),
             What::Fetched { host, life, blobs, from, event } => self.fetched(host, life, &blobs, from, event),
             What::Asked(ticket) => self.asked(ticket),

@@ -28,10 +28,10 @@ pub(crate) const PATH: &str = "/v1/letters";
 /// In which format: fields have names, so that versions can differ, and digests are bytes, not text.
 pub(super) const FORMAT: &str = "application/msgpack";
 
-/// How many letters may wait for a node; the next ones are lost.
-const QUEUE: usize = 8192;
+/// How many bundles of letters, each written at one time, may wait for a node; the next ones are lost.
+const QUEUE: usize = 1024;
 
-/// How many letters go into one request.
+/// With so many letters in a request the next bundles go into another one.
 const MOST: usize = 512;
 
 /// How many requests with letters may be on their way to a node: while one is slow, those after it are not held up.
@@ -52,7 +52,7 @@ pub(super) struct Post {
 /// The line to a node in one of its lives.
 struct Line {
     member: Member,
-    letters: mpsc::Sender<Letter>,
+    letters: mpsc::Sender<Vec<Letter>>,
 }
 
 impl Post {
@@ -76,14 +76,15 @@ impl Post {
         lines.insert(member.id, Line { member, letters });
     }
 
-    /// Sends a letter.
-    pub(super) fn send(&self, to: NodeId, letter: Letter) {
+    /// Sends letters that were written at the same time.
+    pub(super) fn send(&self, to: NodeId, letters: Vec<Letter>) {
         let lines = self.lines.lock().expect("nobody panics while holding it");
+        let count = letters.len();
         if let Some(line) = lines.get(&to)
-            && line.letters.try_send(letter).is_err()
+            && line.letters.try_send(letters).is_err()
         {
-            self.meters.letters_lost.add(1);
-            tracing::debug!(node = %to, "a letter was lost: too many wait");
+            self.meters.letters_lost.add(count as u64);
+            tracing::debug!(node = %to, count, "letters were lost: too many wait");
         }
     }
 
@@ -102,17 +103,23 @@ impl Post {
 
 /// Carries letters until the line is given up.
 async fn carry(
-    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<Letter>>>,
+    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<Vec<Letter>>>>,
     peer: Peer,
     to: NodeId,
     membership: Membership,
     meters: Arc<Meters>,
 ) {
     loop {
-        let mut letters = Vec::new();
-        if queue.lock().await.recv_many(&mut letters, MOST).await == 0 {
-            return;
-        }
+        let letters = {
+            let mut queue = queue.lock().await;
+            let Some(mut letters) = queue.recv().await else { return };
+            while letters.len() < MOST
+                && let Ok(more) = queue.try_recv()
+            {
+                letters.extend(more);
+            }
+            letters
+        };
         let body = Bytes::from(rmp_serde::to_vec_named(&letters).expect("letters are written to memory"));
         let question = Question::post(PATH, FORMAT, body);
         match exchange(&peer, &question, QUIET).await {

@@ -2,7 +2,7 @@
 //! grouped: while one is on its way to the disk the next ones gather, and go together.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -11,8 +11,8 @@ use std::{
 };
 
 use dml_core::{
-    Digest, Member, Node, Record,
-    node::{Effect, Event, Letter, Outcome, Request, Response, Ticket},
+    Digest, Member, Node, NodeId, Record,
+    node::{Assignment, Effect, Event, Letter, Outcome, Request, Response, Ticket},
 };
 use dml_store::{Store, StoreError};
 use tokio::{
@@ -178,10 +178,11 @@ impl Loop {
                 result = written => {
                     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
                     let (writes, _) = self.writing.take().expect("it has just ended");
-                    writes.into_iter().for_each(|write| self.handle(Event::Persisted(write)));
+                    writes.into_iter().for_each(|write| self.hear(Event::Persisted(write)));
                 }
-                () = sleep => self.handle(Event::Tick),
+                () = sleep => self.hear(Event::Tick),
             }
+            self.act();
             self.write();
         }
     }
@@ -200,37 +201,47 @@ impl Loop {
             Message::Ask(ticket, request, reply) => {
                 self.asked.insert(ticket, reply);
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                self.handle(Event::Request { ticket, request: *request, time_ms: now.as_millis() as u64 });
+                self.hear(Event::Request { ticket, request: *request, time_ms: now.as_millis() as u64 });
             }
             Message::Gone(ticket) => {
                 self.asked.remove(&ticket);
-                self.handle(Event::Gone(ticket));
+                self.hear(Event::Gone(ticket));
             }
-            Message::Letter(letter) => self.handle(Event::Letter(*letter)),
+            Message::Letter(letter) => self.hear(Event::Letter(*letter)),
             Message::Change(Change::Active(member)) => {
                 if let Some(post) = &self.post {
                     post.connect(member);
                 }
-                self.handle(Event::Active(member));
+                self.hear(Event::Active(member));
             }
-            Message::Change(Change::Inactive { id, .. }) => self.handle(Event::Inactive(id)),
+            Message::Change(Change::Inactive { id, .. }) => self.hear(Event::Inactive(id)),
             Message::Look(look) => look(&self.node),
         }
     }
 
-    fn handle(&mut self, event: Event) {
-        for effect in self.node.handle(self.start.elapsed(), event) {
-            match effect {
-                Effect::Persist { write, records } => self.gathered.push((write, records)),
-                Effect::Reply(ticket, response) => self.reply(ticket, response),
-                Effect::Discard(blobs) => self.discard(blobs),
-                Effect::Remember(members) => self.remember(members),
-                Effect::Send { to, letter } => {
-                    if let Some(post) = &self.post {
-                        post.send(to, letter);
-                    }
+    fn hear(&mut self, event: Event) {
+        self.node.take(self.start.elapsed(), event);
+    }
+
+    /// Does what follows from all that was heard.
+    fn act(&mut self) {
+        let mut letters: BTreeMap<NodeId, Vec<Letter>> = BTreeMap::new();
+        let mut effects = self.node.act();
+        while !effects.is_empty() {
+            let mut unheard = Vec::new();
+            for effect in effects {
+                match effect {
+                    Effect::Persist { write, records } => self.gathered.push((write, records)),
+                    Effect::Reply(ticket, response) => unheard.extend(self.reply(ticket, response)),
+                    Effect::Discard(blobs) => self.discard(blobs),
+                    Effect::Remember(members) => self.remember(members),
+                    Effect::Send { to, letter } => letters.entry(to).or_default().push(letter),
                 }
             }
+            effects = self.take_back(unheard);
+        }
+        if let Some(post) = &self.post {
+            letters.into_iter().for_each(|(to, letters)| post.send(to, letters));
         }
         if self.node.divergences() > self.divergences {
             self.divergences = self.node.divergences();
@@ -241,19 +252,25 @@ impl Loop {
         }
     }
 
-    /// Answers. Work that nobody waits for any more is taken back.
-    fn reply(&mut self, ticket: Ticket, response: Response) {
+    /// Answers. Gives the work that nobody waits for any more.
+    fn reply(&mut self, ticket: Ticket, response: Response) -> Vec<Assignment> {
         let unheard = match self.asked.remove(&ticket) {
             Some(reply) => reply.send(response).err(),
             None => Some(response),
         };
-        if let Some(Response::Work(work)) = unheard {
-            for assignment in work {
-                let outcome = Outcome::Released { pause_ms: 0 };
-                let request = Request::Report { lease: assignment.lease, outcome };
-                self.handle(Event::Request { ticket: 0, request, time_ms: 0 });
-            }
+        if let Some(Response::Work(work)) = unheard { work } else { Vec::new() }
+    }
+
+    fn take_back(&mut self, work: Vec<Assignment>) -> Vec<Effect> {
+        if work.is_empty() {
+            return Vec::new();
         }
+        for assignment in work {
+            let outcome = Outcome::Released { pause_ms: 0 };
+            let request = Request::Report { lease: assignment.lease, outcome };
+            self.hear(Event::Request { ticket: 0, request, time_ms: 0 });
+        }
+        self.node.act()
     }
 
     /// Starts the next write, if none is on its way. A record that was changed several times is written once.
@@ -263,7 +280,7 @@ impl Loop {
         }
         let gathered = std::mem::take(&mut self.gathered);
         let writes = gathered.iter().map(|(write, _)| *write).collect();
-        let mut latest = std::collections::BTreeMap::new();
+        let mut latest = BTreeMap::new();
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
         let store = self.store.clone();
         let batch: Vec<_> =
