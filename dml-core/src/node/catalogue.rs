@@ -232,12 +232,67 @@ impl Catalogue {
 
     /// What of this kind a text may name: things that were given this name, and when, and those whose id begins so.
     pub(super) fn find(&self, kind: Kind, text: &str) -> Vec<(Digest, Option<u64>)> {
+        // A whole id is no name: nothing needs to be looked through.
+        if let Ok(id) = text.parse::<Digest>() {
+            return self.is_of(kind, id).then_some((id, None)).into_iter().collect();
+        }
         let things = self.of_kind(kind);
         let named =
             things.iter().filter_map(|(created, id, name)| Some((*id, Some(name.get(text)?.max(*created)))));
         let begins = |id: &Digest| !text.is_empty() && id.to_string().starts_with(text);
         let by_id = things.iter().map(|(_, id, _)| *id).filter(begins).map(|id| (id, None));
         named.chain(by_id).collect()
+    }
+
+    /// Whether users know something of this kind by this id.
+    fn is_of(&self, kind: Kind, id: Digest) -> bool {
+        if kind != Kind::Model {
+            return self.body(&id).is_some_and(|body| body.kind() == kind);
+        }
+        let parent = self.job(&id).and_then(|job| job.spec.parent);
+        parent.is_some_and(|parent| self.kept(parent).any(|model| model == id))
+    }
+
+    /// The fits that a training keeps and that are there.
+    fn kept(&self, training: Digest) -> impl Iterator<Item = Digest> {
+        let spec = self.training(&training).map(|training| &training.spec);
+        let models = spec
+            .into_iter()
+            .flat_map(move |spec| (0..spec.models.len()).map(move |m| spec.model_id(training, m)));
+        models.filter(|model| self.job(model).is_some_and(|job| job.result().is_some()))
+    }
+
+    /// At most so many things of a kind, newest first, from behind this one on. It costs by how many they are, not by how
+    /// many there are.
+    fn newest(&self, kind: Kind, after: Option<Cursor>, count: usize) -> Vec<Cursor> {
+        let behind = |thing: &Cursor| after.is_none_or(|after| age(thing) > age(&after));
+        let listed = if kind == Kind::Model { Kind::Training } else { kind };
+        // Models have the age of their training, so those of a moment are sorted among themselves.
+        let since = Reverse(after.map_or(u64::MAX, |after| after.created_ms));
+        let id = after.filter(|_| kind != Kind::Model).map_or(Digest::MIN, |after| after.id);
+        let from = self.listed.range((listed, since, id)..).take_while(|(kind, _, _)| *kind == listed);
+        let mut found: Vec<Cursor> = Vec::new();
+        let mut sorted = 0;
+        for &(_, Reverse(created_ms), id) in from {
+            if found.last().is_some_and(|last| last.created_ms != created_ms) {
+                found[sorted..].sort_by_key(age);
+                sorted = found.len();
+                if sorted >= count {
+                    break;
+                }
+            }
+            if kind == Kind::Model {
+                found.extend(self.kept(id).map(|id| Cursor { created_ms, id }).filter(behind));
+            } else {
+                found.extend(Some(Cursor { created_ms, id }).filter(behind));
+                if found.len() >= count {
+                    break;
+                }
+            }
+        }
+        found[sorted..].sort_by_key(age);
+        found.truncate(count);
+        found
     }
 
     /// Everything of a kind, newest first.
@@ -271,6 +326,11 @@ impl Catalogue {
         }
         models
     }
+}
+
+/// What lists are sorted by.
+fn age(thing: &Cursor) -> (Reverse<u64>, Digest) {
+    (Reverse(thing.created_ms), thing.id)
 }
 
 /// The names of something.
@@ -370,17 +430,13 @@ impl Node {
     }
 
     pub(super) fn list(&self, kind: Kind, after: Option<Cursor>, limit: usize) -> Response {
-        let place = |created: u64, id: Digest| (Reverse(created), id);
-        let after = after.map(|cursor| place(cursor.created_ms, cursor.id));
-        let mut things = self.catalogue.of_kind(kind);
-        things.sort_by_key(|(created, id, _)| place(*created, *id));
-        let mut rest = things
-            .into_iter()
-            .filter(|(created, id, _)| after.is_none_or(|after| place(*created, *id) > after));
-        let page: Vec<_> = rest.by_ref().take(limit.max(1)).map(|(created, id, _)| (created, id)).collect();
-        let more = rest.next().is_some();
-        let next = page.last().filter(|_| more).map(|&(created_ms, id)| Cursor { created_ms, id });
-        let entry = |(created_ms, id)| Some(Entry { created_ms, ..self.entry(id)? });
+        let limit = limit.max(1);
+        // One more than wanted tells whether there is a next page.
+        let mut page = self.catalogue.newest(kind, after, limit.saturating_add(1));
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().copied().filter(|_| more);
+        let entry = |at: Cursor| Some(Entry { created_ms: at.created_ms, ..self.entry(at.id)? });
         Response::Page { entries: page.into_iter().filter_map(entry).collect(), next }
     }
 

@@ -124,6 +124,40 @@ fn pages_show_everything_once_also_what_was_made_at_the_same_time() {
 }
 
 #[test]
+fn models_of_many_trainings_have_pages_too() {
+    let mut bench = Bench::new();
+    bench.create(Body::Dataset(table(0)), "t");
+    let mut models = Vec::new();
+    for seed in 0..7 {
+        // Two trainings a second.
+        bench.now = SECOND * (2 + seed as u32 / 2);
+        let training = training(&[ONCE, ONCE, ONCE], seed);
+        let id = bench.create(Body::Training(training.clone()), "many");
+        models.extend((0..3).map(|m| (seed / 2, training.spec.model_id(id, m))));
+    }
+    while bench.step().is_some() {}
+    for limit in [1, 2, 5, 21, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let list = Request::List { kind: Kind::Model, after, limit };
+            let Some(Response::Page { entries, next }) = bench.ask(list) else { panic!("a page") };
+            assert!(entries.len() <= limit);
+            seen.extend(entries.iter().map(|entry| entry.id));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut all = models.clone();
+        all.sort_by_key(|(second, id)| (core::cmp::Reverse(*second), *id));
+        assert_eq!(seen, all.iter().map(|(_, id)| *id).collect::<Vec<_>>(), "{limit} at a time");
+    }
+    let whole = |kind| Request::Find { kind, text: models[4].1.to_string() };
+    assert_eq!(bench.ask(whole(Kind::Model)), Some(Response::Found(models[4].1)));
+    assert_eq!(bench.refusal(whole(Kind::Training)), not_found("training", models[4].1));
+}
+
+#[test]
 fn who_watches_is_told_of_each_change() {
     let (mut bench, id, _) = trained(&[ONCE]);
     let Some(Response::Family { version, entries }) = bench.ask(watch(id, 0)) else { panic!("a family") };
