@@ -346,6 +346,12 @@ pub struct NodeView {
     /// say.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub under_replicated: Option<u64>,
+    /// How many results of work were reported to a db node since it started, and were news; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pieces: Option<u64>,
+    /// How many were no news: work that was done twice, or told twice; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repeated: Option<u64>,
     /// The disk of a db node; absent likewise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disk: Option<DiskView>,
@@ -376,6 +382,8 @@ impl NodeView {
             data,
             age_ms: age.as_millis() as u64,
             under_replicated: None,
+            pieces: None,
+            repeated: None,
             disk: None,
         }
     }
@@ -394,6 +402,8 @@ impl NodeView {
             data: 0,
             age_ms: seen.age_ms,
             under_replicated: None,
+            pieces: None,
+            repeated: None,
             disk: None,
         }
     }

@@ -29,6 +29,8 @@ pub struct Done {
     pub jobs_failed: u64,
     /// Results that were reported here and were news.
     pub pieces: u64,
+    /// Results that were reported here and were no news: work that was done twice, or told twice.
+    pub repeated: u64,
     /// Leases that it has granted.
     pub leases_granted: u64,
     /// Leases that ran out, or whose holder was found dead.

@@ -221,6 +221,7 @@ impl Node {
         let done = matches!(slot.piece, Piece::Unit(unit) if job.progress.units.contains_key(&unit));
         let stale = Response::Refused(Refusal::StaleLease { slot });
         if job.progress.round != slot.round || !job.is_open() {
+            self.done.repeated += u64::from(!matches!(outcome, Outcome::Failed(_)));
             return stale;
         }
         let state = job.progress.state;
@@ -258,6 +259,7 @@ impl Node {
         let delta = Record { life: record.life, ..Record::new(body) };
         let learned = self.merge_record(id, delta.clone());
         self.done.pieces += u64::from(learned != Learned::Nothing);
+        self.done.repeated += u64::from(learned == Learned::Nothing);
         match learned {
             Learned::Nothing => {}
             Learned::Units => {

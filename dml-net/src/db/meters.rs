@@ -65,10 +65,13 @@ fn write_tally(page: &mut Page, tally: Tally) {
     page.sample(JOBS, &[("state", "ready")], tally.jobs_ready as f64);
     page.sample(JOBS, &[("state", "busy")], tally.jobs_busy as f64);
     page.gauge("dml_leases", "Pieces of work that workers have in hand.", tally.leases as f64);
-    let Done { jobs_finished, jobs_failed, pieces, leases_granted, leases_lost, divergences } = tally.done;
+    let Done { jobs_finished, jobs_failed, pieces, repeated, leases_granted, leases_lost, divergences } =
+        tally.done;
     page.counter("dml_jobs_finished_total", "Jobs that were finished here.", jobs_finished);
     page.counter("dml_jobs_failed_total", "Jobs that were given up here.", jobs_failed);
     page.counter("dml_pieces_done_total", "Results of work that were reported here and were news.", pieces);
+    let twice = "Results that were reported here and were no news: work that was done twice, or told twice.";
+    page.counter("dml_pieces_repeated_total", twice, repeated);
     page.counter("dml_leases_granted_total", "Pieces of work that were handed out.", leases_granted);
     page.counter("dml_leases_lost_total", "Leases that ran out, or died with their worker.", leases_lost);
     let alarm = "Results of the same work that differ. Above 0, a machine computes wrong, or a disk or learner is at fault.";

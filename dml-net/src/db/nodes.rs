@@ -74,6 +74,8 @@ async fn itself(db: &Db) -> Option<NodeView> {
     let address = db.shell.membership.is_some().then_some(db.shell.me.address);
     Some(NodeView {
         under_replicated: Some(tally.under_replicated),
+        pieces: Some(tally.done.pieces),
+        repeated: Some(tally.done.repeated),
         disk: disk(db).await,
         ..NodeView::db(db.id(), address, Health::Active, tally.data, Duration::ZERO)
     })

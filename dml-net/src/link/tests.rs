@@ -84,6 +84,8 @@ impl Stub {
             data: 0,
             age_ms: 0,
             under_replicated: None,
+            pieces: None,
+            repeated: None,
             disk: None,
         };
         let others = self.others.lock().expect("no panic").clone();

@@ -449,6 +449,7 @@ fn what_was_done_is_counted() {
     assert!(bench.job(predict).is_finished());
     let expected = Done {
         pieces: before.done.pieces + 2,
+        repeated: before.done.repeated + 1,
         jobs_finished: before.done.jobs_finished + 1,
         leases_granted: before.done.leases_granted + 3,
         leases_lost: before.done.leases_lost + 1,
