@@ -10,5 +10,6 @@ mod formats;
 mod hostile;
 mod openapi;
 mod replicas;
+mod rest;
 mod same_bytes;
 mod whole;

@@ -208,6 +208,22 @@ pub enum TableError {
         /// The columns that there are.
         known: Vec<String>,
     },
+    /// A line of NDJSON is no JSON object.
+    #[error("{place} is no JSON object on a line of its own: {why}")]
+    BadLine {
+        /// Where: the row.
+        place: Place,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A value of NDJSON is a list or an object.
+    #[error(
+        "{place} holds a list or an object, and a table holds single values: give its parts columns of their own"
+    )]
+    Nested {
+        /// Where.
+        place: Place,
+    },
     /// An Arrow column of a type that tables do not hold.
     #[error(
         "{place} is of Arrow type {found}, which tables do not hold: convert it to int64, float64 or utf8, or leave it out"
@@ -252,6 +268,8 @@ impl TableError {
             Self::MissingColumns { .. } => "missing-column",
             Self::UnknownColumn { .. } => "unknown-column",
             Self::EmptyRow { .. } => "empty-row",
+            Self::BadLine { .. } => "bad-line",
+            Self::Nested { .. } => "nested-value",
             Self::UnknownType { .. } => "unknown-type",
             Self::BadArrow { .. } => "bad-arrow",
             Self::Io(_) => "io",
@@ -286,6 +304,8 @@ impl TableError {
             | Self::WrongType { place, .. }
             | Self::UnknownColumn { place, .. }
             | Self::EmptyRow { place, .. }
+            | Self::BadLine { place, .. }
+            | Self::Nested { place }
             | Self::UnknownType { place, .. } => Some(place),
             Self::EmptyFile
             | Self::HeaderOnly { .. }

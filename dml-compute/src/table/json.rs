@@ -83,6 +83,25 @@ pub fn to_json_rows(table: &RecordBatch) -> Vec<Map<String, Value>> {
     (0..table.num_rows()).map(|row| names().zip(views.iter().map(|view| cell(view, row))).collect()).collect()
 }
 
+/// Rows as a JSON object a line, the columns in their order; values as in [`to_json_rows`].
+pub fn write_ndjson(table: &RecordBatch, out: &mut Vec<u8>) {
+    let schema = table.schema();
+    let views: Vec<_> = table.columns().iter().map(|array| View::of(array)).collect();
+    let keys: Vec<String> =
+        schema.fields().iter().map(|field| Value::from(field.name().as_str()).to_string()).collect();
+    for row in 0..table.num_rows() {
+        out.push(b'{');
+        for (at, (key, view)) in keys.iter().zip(&views).enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let value = view.as_ref().map_or(Value::Null, |view| json(view.cell(row)));
+            out.extend_from_slice(format!("{key}:{value}").as_bytes());
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
 fn json(cell: Cell) -> Value {
     match cell {
         Cell::Blank => Value::Null,

@@ -1,5 +1,5 @@
-//! Tables: CSV or Arrow IPC as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in and out as
-//! CSV and JSON; and the columns of one table in the types of another.
+//! Tables: CSV, NDJSON or Arrow IPC as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in
+//! and out as CSV and JSON; and the columns of one table in the types of another.
 //!
 //! ```
 //! # fn main() -> Result<(), dml_compute::table::TableError> {
@@ -40,6 +40,9 @@
 //! dictionaries of text are text, timestamps of any unit date-times in UTC (cut to milliseconds), `date64` dates. NaN and
 //! empty texts are blank, and infinite numbers are errors, as in CSV. All else is refused by name.
 //!
+//! # NDJSON
+//! [`NdJson`] takes a JSON object a line, and reads it as CSV with every text quoted: types are found in the same way.
+//!
 //! Leaves out decimal commas, comments, and what the columns mean.
 
 mod arrow;
@@ -52,6 +55,7 @@ mod error;
 mod import;
 mod infer;
 mod json;
+mod ndjson;
 mod number;
 mod records;
 mod statistics;
@@ -68,7 +72,8 @@ pub use column::{column_type, data_type};
 pub use convert::cast;
 pub use error::{Place, TableError};
 pub use import::{CHUNK_BYTES, CHUNK_CELLS, Importer, Typed, read_rows, read_rows_as};
-pub use json::{from_json_rows, to_json_rows};
+pub use json::{from_json_rows, to_json_rows, write_ndjson};
+pub use ndjson::NdJson;
 pub use statistics::Statistics;
 pub use value::date_text;
 pub use write::write_csv;

@@ -5,7 +5,6 @@ use std::io::Read;
 use arrow_array::RecordBatch;
 use axum::{
     Json,
-    body::{Body as HttpBody, Bytes},
     extract::{Path, Request as HttpRequest, State as Extract},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
@@ -17,19 +16,21 @@ use dml_core::{
     record::Kind,
 };
 use serde::Deserialize;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 
 use super::{
-    CheckedQuery, Paging, ask, check_name, cursor_text, find,
+    CheckedQuery, Listed, Paging, ask, check_name, find,
     inflate::Inflated,
+    keys::Key,
     negotiate,
-    table_body::{self, ARROW, Form},
+    range::Download,
+    table_body::{self, Form, Incoming},
     unexpected,
 };
 use crate::{
     problem::Problem,
     trace::carry,
-    view::{DatasetView, Page, RowsView},
+    view::{DatasetView, RowsView},
     worker::Worker,
 };
 
@@ -46,6 +47,7 @@ pub(super) struct Naming {
 pub(super) async fn create(
     Extract(worker): Extract<Worker>,
     CheckedQuery(naming): CheckedQuery<Naming>,
+    key: Key,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let given = naming.name.as_deref().map(check_name).transpose()?;
@@ -56,8 +58,9 @@ pub(super) async fn create(
     let name = given.or_else(|| stem.and_then(|stem| check_name(stem).ok()));
     let runtime = Handle::current();
     let importer = worker.clone();
-    let import = tokio::task::spawn_blocking(carry(move || import(&importer, &runtime, incoming.pieces)));
+    let import = tokio::task::spawn_blocking(carry(move || import(&importer, &runtime, incoming)));
     let dataset = import.await.map_err(|error| Problem::internal(error.to_string()))??;
+    worker.shared.keys.note(&key, &("dataset", dataset.id(), &name))?;
     let request = Request::Create { body: Body::Dataset(dataset), name };
     let Response::Created { id, replicas, .. } = ask(&worker, request).await? else {
         return Err(unexpected());
@@ -69,12 +72,8 @@ pub(super) async fn create(
 
 /// Parses a table as it streams in, and sends its chunks to a db node one by one. Nothing is created yet: chunks of a
 /// table that turns out to be bad are garbage, and collected as such.
-fn import(
-    worker: &Worker,
-    runtime: &Handle,
-    pieces: mpsc::Receiver<Result<Bytes, Problem>>,
-) -> Result<Dataset, Problem> {
-    let mut body = Inflated::of(pieces)?;
+fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Dataset, Problem> {
+    let mut body = Inflated::of(incoming.pieces)?;
     let (mut buffer, mut count) = (vec![0; PIECE], 0);
     while count < 8 {
         match body.next(&mut buffer[count..])? {
@@ -94,13 +93,22 @@ fn import(
         let columns = import_arrow((&buffer[..count]).chain(&mut body), &mut put);
         columns.map_err(|problem| body.failed().unwrap_or(problem))?
     } else {
-        let spool = tempfile::tempfile().map_err(table::TableError::Io)?;
-        let mut importer = table::Importer::new(spool, table::Limits::default());
-        while count > 0 {
-            importer.push(&buffer[..count])?;
-            count = body.next(&mut buffer)?;
-        }
-        let mut typed = importer.finish()?;
+        let spool = || tempfile::tempfile().map_err(table::TableError::Io);
+        let mut importer = table::Importer::new(spool()?, table::Limits::default());
+        let mut typed = if incoming.ndjson {
+            let mut lines = table::NdJson::new(spool()?, table::Limits::default());
+            while count > 0 {
+                lines.push(&buffer[..count])?;
+                count = body.next(&mut buffer)?;
+            }
+            lines.finish(importer)?
+        } else {
+            while count > 0 {
+                importer.push(&buffer[..count])?;
+                count = body.next(&mut buffer)?;
+            }
+            importer.finish()?
+        };
         typed.by_ref().try_for_each(|batch| put(batch?))?;
         typed.columns()
     };
@@ -120,11 +128,11 @@ fn import_arrow(
 pub(super) async fn list(
     Extract(worker): Extract<Worker>,
     CheckedQuery(paging): CheckedQuery<Paging>,
-) -> Result<Json<Page<DatasetView>>, Problem> {
+) -> Result<Listed<DatasetView>, Problem> {
     let request = Request::List { kind: Kind::Dataset, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
     let items = entries.into_iter().filter_map(view).collect();
-    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+    Listed::new(items, next, &paging)
 }
 
 pub(super) async fn show(
@@ -197,20 +205,20 @@ pub(super) async fn rows(
     Ok(Json(RowsView { rows, offset, total: dataset.rows }))
 }
 
-/// The whole table as CSV or Arrow.
+/// The whole table as CSV, NDJSON or Arrow, or a part of that.
 pub(super) async fn content(
     Extract(worker): Extract<Worker>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<HttpResponse, Problem> {
-    let kind = negotiate(&headers, &["text/csv", ARROW])?.to_string();
-    let arrow = kind == ARROW;
+    let kind = negotiate(&headers, &Form::OFFERS)?;
+    let form = Form::of(kind);
     let id = find(&worker, Kind::Dataset, &id).await?;
     let dataset = worker.shared.dataset(id).await?;
     let chunks: Vec<Digest> = dataset.chunks.iter().map(|chunk| chunk.digest).collect();
-    let parts = table_body::rows_of(worker, chunks, if arrow { Form::Arrow } else { Form::Csv });
-    let head = [(header::CONTENT_TYPE, kind), (header::ETAG, format!("\"{id}\""))];
-    Ok((head, HttpBody::from_stream(parts)).into_response())
+    let tag = format!("{id}-{}", form.name());
+    let download = Download::new(&tag, [(header::CONTENT_TYPE, kind.to_string())]);
+    download.rows(&headers, worker, chunks, form).await
 }
 
 fn internal(error: impl std::fmt::Display) -> Problem {

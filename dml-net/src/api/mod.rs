@@ -4,10 +4,13 @@ pub(crate) mod access;
 mod datasets;
 mod evidence;
 mod inflate;
+mod keys;
 mod models;
 mod nodes;
 mod openapi;
 mod predictions;
+mod range;
+mod recent;
 mod table_body;
 mod tokens;
 mod trainings;
@@ -19,6 +22,8 @@ use axum::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Query,
         rejection::{JsonRejection, QueryRejection},
     },
+    http::header,
+    response::{IntoResponse, Response as HttpResponse},
     routing::{delete, get, post},
 };
 use dml_core::{
@@ -26,17 +31,24 @@ use dml_core::{
     node::{Cursor, Refusal, Request, Response},
     record::Kind,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+pub(crate) use keys::Keys;
+pub(crate) use recent::Recent;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+pub(crate) use table_body::Lengths;
 
 use crate::{
     link::LinkError,
     metrics,
     problem::Problem,
+    view::Page,
     worker::{self, Worker},
 };
 
 /// The largest JSON body, and the largest table that is predicted at once.
 const MAX_BODY: usize = 32 << 20;
+
+/// How many things of a page are asked for at a time.
+const TOGETHER: usize = 16;
 
 /// The routes of a worker.
 pub(crate) fn router(worker: Worker) -> Router {
@@ -103,7 +115,11 @@ impl From<Refusal> for Problem {
 
 /// Asks a db node; a refusal becomes a problem.
 async fn ask(worker: &Worker, request: Request) -> Result<Response, Problem> {
-    let response = worker.shared.link.ask(&request).await?;
+    let response = worker.shared.link.ask(&request).await;
+    if let Request::Create { .. } | Request::Delete { .. } | Request::Cancel { .. } = request {
+        worker.shared.recent.forget();
+    }
+    let response = response?;
     if let Response::Refused(refusal) = response { Err(refusal.into()) } else { Ok(response) }
 }
 
@@ -167,8 +183,32 @@ impl Paging {
     }
 }
 
-fn cursor_text(cursor: Cursor) -> String {
-    format!("{}-{}", cursor.created_ms, cursor.id)
+/// A page of a list. The next one is told in the body and as a link (RFC 8288). The link is a query alone, so it is good
+/// wherever the API is nested.
+struct Listed<T> {
+    page: Page<T>,
+    limit: usize,
+}
+
+impl<T> Listed<T> {
+    fn new(items: Vec<T>, next: Option<Cursor>, paging: &Paging) -> Result<Self, Problem> {
+        let next_cursor = next.map(|cursor| format!("{}-{}", cursor.created_ms, cursor.id));
+        Ok(Self { page: Page { items, next_cursor }, limit: paging.limit()? })
+    }
+}
+
+impl<T: Serialize> IntoResponse for Listed<T> {
+    fn into_response(self) -> HttpResponse {
+        let link =
+            self.page.next_cursor.as_ref().map(|cursor| {
+                [(header::LINK, format!("<?limit={}&cursor={cursor}>; rel=\"next\"", self.limit))]
+            });
+        let body = Json(self.page);
+        match link {
+            Some(link) => (link, body).into_response(),
+            None => body.into_response(),
+        }
+    }
 }
 
 /// `30s`, `500ms` or `30`, at most five minutes.

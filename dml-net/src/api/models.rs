@@ -1,6 +1,9 @@
 //! `/v1/kinds` and `/v1/models`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -15,16 +18,19 @@ use dml_core::{
     node::{Refusal, Request, Response},
     record::Kind,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{
-    CheckedQuery, MAX_BODY, Paging, ask, cursor_text,
+    CheckedQuery, Listed, MAX_BODY, Paging, TOGETHER, ask,
     evidence::{Family, Report},
     find,
     inflate::{self, Inflated},
     negotiate,
-    table_body::{ARROW, media_type},
+    range::Download,
+    table_body::{ARROW, Form, NDJSON, is_ndjson, media_type},
     unexpected,
 };
 use crate::{
@@ -38,25 +44,34 @@ pub(super) async fn kinds(Extract(worker): Extract<Worker>) -> Json<Page<ModelKi
 }
 
 /// A finished model and the training that it is of.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) id: Digest,
     pub(super) digest: Digest,
-    family: Family,
+    family: Arc<Family>,
     place: usize,
 }
 
 /// The model that a text names: itself, or the best of a training.
-pub(super) async fn resolve(worker: &Worker, text: &str) -> Result<Found, Problem> {
-    let id = match ask(worker, Request::Find { kind: Kind::Model, text: text.into() }).await {
-        Ok(Response::Found(id)) => id,
+pub(super) async fn resolve(worker: &Worker, text: &str) -> Result<Arc<Found>, Problem> {
+    let turn = match worker.shared.recent.meaning(text) {
+        Ok(found) => return Ok(found),
+        Err(turn) => turn,
+    };
+    let (id, settled) = match ask(worker, Request::Find { kind: Kind::Model, text: text.into() }).await {
+        Ok(Response::Found(id)) => (id, true),
         Ok(_) => return Err(unexpected()),
         Err(problem) if problem.status == 404 => best_of_training(worker, text).await?,
         Err(problem) => return Err(problem),
     };
-    found(worker, id).await
+    let found = Arc::new(found(worker, id).await?);
+    if settled {
+        worker.shared.recent.means(text, &found, turn);
+    }
+    Ok(found)
 }
 
-async fn best_of_training(worker: &Worker, text: &str) -> Result<Digest, Problem> {
+/// The best model of a training, and whether no better one can follow.
+async fn best_of_training(worker: &Worker, text: &str) -> Result<(Digest, bool), Problem> {
     let training = match find(worker, Kind::Training, text).await {
         Ok(training) => training,
         Err(problem) if problem.status == 404 => {
@@ -69,7 +84,8 @@ async fn best_of_training(worker: &Worker, text: &str) -> Result<Digest, Problem
     let view = Family::fetch(worker, training, 0, 0).await?.view(worker).await?;
     let detail =
         format!("the training '{text}' has no finished model yet: wait for it, or look at its errors");
-    view.best.ok_or_else(|| Problem::conflict("no-model-yet", detail))
+    let best = view.best.ok_or_else(|| Problem::conflict("no-model-yet", detail))?;
+    Ok((best, view.state.is_final()))
 }
 
 /// A model whose id is known but that is not finished is told from one that does not exist.
@@ -84,17 +100,27 @@ async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
     else {
         return Err(unexpected());
     };
-    let parent = entries.into_iter().next().and_then(|entry| match entry.record.body? {
+    let training = entries.into_iter().next().and_then(|entry| parent(entry.record.body?));
+    let family = Family::fetch(worker, training.ok_or_else(unexpected)?, 0, 0).await?;
+    Found::of(id, family.into()).ok_or_else(unexpected)
+}
+
+/// The training that a fit is part of.
+fn parent(body: Body) -> Option<Digest> {
+    match body {
         Body::Job(job) => job.spec.parent,
         Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
-    });
-    let family = Family::fetch(worker, parent.ok_or_else(unexpected)?, 0, 0).await?;
-    let place = family.place(id).ok_or_else(unexpected)?;
-    let (Some(digest), _) = family.results(place) else { return Err(unexpected()) };
-    Ok(Found { id, digest, family, place })
+    }
 }
 
 impl Found {
+    /// The model of this id, if the training has finished it.
+    fn of(id: Digest, family: Arc<Family>) -> Option<Self> {
+        let place = family.place(id)?;
+        let digest = family.results(place).0?;
+        Some(Self { id, digest, family, place })
+    }
+
     async fn view(&self, worker: &Worker) -> Result<ModelView, Problem> {
         let spec = &self.family.training.spec;
         let report = match self.family.results(self.place).1 {
@@ -128,19 +154,34 @@ impl Found {
 pub(super) async fn list(
     Extract(worker): Extract<Worker>,
     CheckedQuery(paging): CheckedQuery<Paging>,
-) -> Result<Json<Page<ModelView>>, Problem> {
+) -> Result<Listed<ModelView>, Problem> {
     let request = Request::List { kind: Kind::Model, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
-    let mut items = Vec::new();
-    for entry in entries {
-        match found(&worker, entry.id).await {
-            Ok(found) => items.push(ModelView { curves: None, ..found.view(&worker).await? }),
+    let models: Vec<(Digest, Digest)> =
+        entries.into_iter().filter_map(|entry| Some((entry.id, parent(entry.record.body?)?))).collect();
+    // Models of one training come together: it is asked for once.
+    let trainings: BTreeSet<Digest> = models.iter().map(|(_, training)| *training).collect();
+    let families = stream::iter(trainings).map(|id| {
+        let worker = worker.clone();
+        async move { (id, Family::fetch(&worker, id, 0, 0).await) }
+    });
+    let mut known: BTreeMap<Digest, Arc<Family>> = BTreeMap::new();
+    let mut families = families.buffer_unordered(TOGETHER);
+    while let Some((id, family)) = families.next().await {
+        match family {
+            Ok(family) => drop(known.insert(id, family.into())),
             // Deleted since it was listed.
             Err(problem) if problem.status == 404 => {}
             Err(problem) => return Err(problem),
         }
     }
-    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+    let views = models.into_iter().filter_map(|(id, training)| Found::of(id, known.get(&training)?.clone()));
+    let views = stream::iter(views.collect::<Vec<_>>()).map(|found| {
+        let worker = worker.clone();
+        async move { found.view(&worker).await.map(|view| ModelView { curves: None, ..view }) }
+    });
+    let items = views.buffered(TOGETHER).try_collect().await?;
+    Listed::new(items, next, &paging)
 }
 
 pub(super) async fn show(
@@ -158,9 +199,14 @@ pub(super) async fn show(
 
 /// A model that can predict.
 pub(super) async fn load(worker: &Worker, digest: Digest) -> Result<Arc<Model>, Problem> {
+    if let Some(model) = worker.shared.recent.model(&digest) {
+        return Ok(model);
+    }
     let bytes = worker.shared.blob(digest).await?;
     let model = Model::from_bytes(&bytes).map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(Arc::new(model))
+    let model = Arc::new(model);
+    worker.shared.recent.keep(digest, &model, bytes.len());
+    Ok(model)
 }
 
 impl From<PredictError> for Problem {
@@ -172,14 +218,15 @@ impl From<PredictError> for Problem {
 /// What to download.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Download {
+pub(super) struct Wanted {
     format: Option<String>,
 }
 
 pub(super) async fn download(
     Extract(worker): Extract<Worker>,
     Path(id): Path<String>,
-    CheckedQuery(query): CheckedQuery<Download>,
+    CheckedQuery(query): CheckedQuery<Wanted>,
+    headers: HeaderMap,
 ) -> Result<HttpResponse, Problem> {
     let format = query.format.as_deref().unwrap_or("native");
     let found = resolve(&worker, &id).await?;
@@ -212,12 +259,8 @@ pub(super) async fn download(
         let bytes = converted?;
         (Digest::of(&bytes), bytes.into())
     };
-    let head = [
-        (header::CONTENT_TYPE, kind.to_string()),
-        (header::CONTENT_DISPOSITION, disposition),
-        (header::ETAG, format!("\"{digest}\"")),
-    ];
-    Ok((head, body).into_response())
+    let head = [(header::CONTENT_TYPE, kind.to_string()), (header::CONTENT_DISPOSITION, disposition)];
+    Ok(Download::new(&digest.to_string(), head).bytes(&headers, &body))
 }
 
 impl From<OnnxError> for Problem {
@@ -239,17 +282,21 @@ pub(super) async fn predict(
 ) -> Result<HttpResponse, Problem> {
     let found = resolve(&worker, &id).await?;
     let model = load(&worker, found.digest).await?;
-    let json = match media_type(&headers).as_str() {
-        "application/json" => true,
-        "text/csv" | "application/vnd.apache.arrow.file" | ARROW => false,
-        other => {
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let detail = format!("rows come as application/json, text/csv or {ARROW}, not as {other}");
-            return Err(Problem::new(status, "unknown-format", detail));
-        }
+    let media_type = media_type(&headers);
+    let (json, ndjson) = (media_type == "application/json", is_ndjson(&media_type));
+    if !json && !ndjson && !["text/csv", "application/vnd.apache.arrow.file", ARROW].contains(&&*media_type) {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let detail =
+            format!("rows come as application/json, {NDJSON}, text/csv or {ARROW}, not as {media_type}");
+        return Err(Problem::new(status, "unknown-format", detail));
+    }
+    let first = match () {
+        () if json => "application/json",
+        () if ndjson => NDJSON,
+        () => "text/csv",
     };
-    let offers =
-        if json { ["application/json", "text/csv", ARROW] } else { ["text/csv", "application/json", ARROW] };
+    let mut offers = ["application/json", "text/csv", NDJSON, ARROW];
+    offers.sort_by_key(|offer| *offer != first);
     let answer = negotiate(&headers, &offers)?.to_string();
     inflate::check(&headers)?;
     let body = limited(request).await?;
@@ -263,23 +310,35 @@ pub(super) async fn predict(
                 )
             })?;
             table::from_json_rows(&rows.rows, &model.inputs())?
+        } else if ndjson {
+            table::from_json_rows(&lines(&body)?, &model.inputs())?
         } else if table::is_arrow(&body) {
             table::cast(&table::read_arrow(&body, &table::Limits::default())?, &model.inputs())?
         } else {
             table::read_rows_as(&body, &table::Limits::default(), &model.inputs())?
         };
         let predicted = model.predict(worker.shared.engine.registry(), &rows)?;
-        Ok(if answer == "text/csv" {
-            let mut text = Vec::new();
-            table::write_csv(&predicted, true, &mut text);
-            ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
-        } else if answer == ARROW {
-            ([(header::CONTENT_TYPE, ARROW)], table::encode(&predicted)).into_response()
-        } else {
+        Ok(if answer == "application/json" {
             Json(PredictedRows { predictions: table::to_json_rows(&predicted) }).into_response()
+        } else {
+            let mut out = Vec::new();
+            Form::of(&answer).write(&predicted, true, &mut out);
+            ([(header::CONTENT_TYPE, answer)], out).into_response()
         })
     };
     tokio::task::spawn_blocking(predict).await.map_err(|error| Problem::internal(error.to_string()))?
+}
+
+/// Rows that stand as JSON objects, one a line.
+fn lines(body: &[u8]) -> Result<Vec<Map<String, Value>>, Problem> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let rows = (1..).zip(lines).map(|(row, line)| {
+        serde_json::from_slice(line).map_err(|error| {
+            let detail = format!("row {row} is no JSON object on a line of its own: {error}");
+            Problem::unprocessable("bad-line", detail).at(Some(row), None)
+        })
+    });
+    rows.collect()
 }
 
 async fn limited(request: HttpRequest) -> Result<Bytes, Problem> {

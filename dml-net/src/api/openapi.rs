@@ -8,7 +8,7 @@ use dml_compute::Kind;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::table_body::ARROW;
+use super::table_body::{ARROW, NDJSON};
 use crate::{
     problem::Problem,
     view::{
@@ -76,7 +76,8 @@ impl Api {
         self.operation("post", "/v1/datasets", "Uploads a table")
             .about("The body is streamed; types are found over the whole table. gzip and zstd are taken as `Content-Encoding`.")
             .query("name", json!({ "type": "string", "maxLength": 200 }), "What to call it.")
-            .takes([(CSV, json!({ "type": "string" })), (ARROW, binary()), ("multipart/form-data", form())])
+            .key()
+            .takes([(CSV, text()), (NDJSON, text()), (ARROW, binary()), ("multipart/form-data", form())])
             .gives("201", "The dataset.", [created]);
         self.list::<DatasetView>("/v1/datasets", "datasets");
         self.show::<DatasetView>("/v1/datasets/{id}", "a dataset: columns with types, blanks and statistics");
@@ -90,10 +91,11 @@ impl Api {
                 "How many; 20 by default.",
             )
             .gives("200", "The rows, an object each.", [rows]);
-        self.operation("get", "/v1/datasets/{id}/content", "Downloads the table").gives(
+        let rows = [(CSV, text()), (NDJSON, text()), (ARROW, binary())];
+        self.operation("get", "/v1/datasets/{id}/content", "Downloads the table").in_parts().gives(
             "200",
             "The whole table.",
-            [(CSV, json!({ "type": "string" })), (ARROW, binary())],
+            rows,
         );
     }
 
@@ -101,6 +103,7 @@ impl Api {
         let (new, created) = (self.of::<NewTraining>(), self.of::<TrainingView>());
         self.operation("post", "/v1/trainings", "Trains models")
             .about("The same request is the same training. Without `models`, every default kind for the task is trained.")
+            .key()
             .takes([new])
             .gives("202", "The training, which goes on by itself.", [created.clone()]);
         self.list::<TrainingView>("/v1/trainings", "trainings");
@@ -108,11 +111,17 @@ impl Api {
             .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
             .gives("200", "The training, its models best first.", [created.clone()]);
         self.delete("/v1/trainings/{id}", "a training with its models");
-        self.operation("get", "/v1/trainings/{id}/events", "Watches a training").gives(
-            "200",
-            "Server-sent events: `training` each time that it has moved.",
-            [("text/event-stream", json!({ "type": "string" }))],
-        );
+        self.operation("get", "/v1/trainings/{id}/events", "Watches a training")
+            .header(
+                "Last-Event-ID",
+                "The id of the last event that was seen: what is the same is not told again.",
+            )
+            .also("204", "It is over, and the client has seen that.")
+            .gives(
+                "200",
+                "Server-sent events: `training` each time that it has moved.",
+                [("text/event-stream", text())],
+            );
         self.operation("post", "/v1/trainings/{id}/cancel", "Cancels what is left of a training")
             .about("Creating it again takes it up again.")
             .gives("200", "The training.", [created]);
@@ -134,21 +143,22 @@ impl Api {
                 json!({ "type": "string", "enum": ["native", "onnx", "json"] }),
                 "`native` by default.",
             )
+            .in_parts()
             .gives("200", "The file.", [(FILE, binary()), (JSON, json!({ "type": "object" }))]);
         let (rows, predicted) = (self.of::<RowsToPredict>(), self.of::<PredictedRows>());
         self.operation("post", "/v1/models/{id}/predict", "Predicts rows at once")
             .about("Up to 32 MiB; missing columns count as blank. What comes back is as `Accept` says.")
-            .takes([rows, (CSV, json!({ "type": "string" })), (ARROW, binary())])
+            .takes([rows, (NDJSON, text()), (CSV, text()), (ARROW, binary())])
             .gives(
                 "200",
                 "A prediction a row; of a classifier with the probability of each class.",
-                [predicted, (CSV, json!({ "type": "string" })), (ARROW, binary())],
+                [predicted, (NDJSON, text()), (CSV, text()), (ARROW, binary())],
             );
     }
 
     fn predictions(&mut self) {
         let (new, created) = (self.of::<NewPrediction>(), self.of::<PredictionView>());
-        self.operation("post", "/v1/predictions", "Predicts a whole dataset").takes([new]).gives(
+        self.operation("post", "/v1/predictions", "Predicts a whole dataset").key().takes([new]).gives(
             "202",
             "The prediction, which goes on by itself.",
             [created.clone()],
@@ -158,23 +168,18 @@ impl Api {
             .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
             .gives("200", "The prediction.", [created]);
         self.delete("/v1/predictions/{id}", "a prediction");
-        let text = json!({ "type": "string" });
         self.operation("get", "/v1/predictions/{id}/results", "Downloads what is predicted")
             .about("Readable from the first batch on; the header `dml-complete` tells whether it is all.")
-            .gives(
-                "200",
-                "The rows predicted so far.",
-                [(CSV, text.clone()), ("application/x-ndjson", text), (ARROW, binary())],
-            );
+            .in_parts()
+            .gives("200", "The rows predicted so far.", [(CSV, text()), (NDJSON, text()), (ARROW, binary())]);
     }
 
     fn tokens(&mut self) {
         let (new, created) = (self.of::<NewToken>(), self.of::<TokenView>());
-        self.operation("post", "/v1/tokens", "Creates a token by which a user is known").takes([new]).gives(
-            "201",
-            "The token, with its secret this once.",
-            [created],
-        );
+        self.operation("post", "/v1/tokens", "Creates a token by which a user is known")
+            .key()
+            .takes([new])
+            .gives("201", "The token, with its secret this once.", [created]);
         self.list::<TokenView>("/v1/tokens", "tokens");
         self.delete("/v1/tokens/{id}", "a token: it is of no use any more");
     }
@@ -188,11 +193,7 @@ impl Api {
             ("/readyz", "Whether a db node answers it"),
             ("/metrics", "What to watch, for Prometheus"),
         ] {
-            self.operation("get", path, about).gives(
-                "200",
-                "It is.",
-                [("text/plain", json!({ "type": "string" }))],
-            );
+            self.operation("get", path, about).gives("200", "It is.", [("text/plain", text())]);
         }
     }
 
@@ -210,6 +211,7 @@ impl Api {
                 "How many; 50 by default.",
             )
             .query("cursor", json!({ "type": "string" }), "`next_cursor` of the page before.")
+            .linked("The next page, if there is one (RFC 8288): `<?limit=…&cursor=…>; rel=\"next\"`.")
             .gives("200", "A page.", [page]);
     }
 
@@ -257,13 +259,60 @@ impl Operation<'_> {
         self
     }
 
+    fn header(self, name: &str, about: &str) -> Self {
+        if let Some(parameters) = self.0["parameters"].as_array_mut() {
+            parameters.push(parameter("header", name, text(), about));
+        }
+        self
+    }
+
+    /// Takes a key that tells one request from another.
+    fn key(self) -> Self {
+        self.header(
+            "Idempotency-Key",
+            "One for each thing that is to be created: with another request it is refused.",
+        )
+    }
+
+    /// Can be had in parts.
+    fn in_parts(self) -> Self {
+        self.header("Range", "One range of bytes: `bytes=1000-`.")
+            .header(
+                "If-Range",
+                "The `ETag` of what the client has a part of: of anything else it gets the whole.",
+            )
+            .header("If-None-Match", "The `ETag` of what the client has.")
+            .also("206", "The part.")
+            .also("304", "The client has it.")
+            .refuses("416")
+    }
+
+    /// Another way in which it may be answered, without a body that is described.
+    fn also(self, status: &str, about: &str) -> Self {
+        self.0["responses"][status] = json!({ "description": about });
+        self
+    }
+
+    /// A status with a problem.
+    fn refuses(self, status: &str) -> Self {
+        self.0["responses"][status] = json!({ "$ref": "#/components/responses/Problem" });
+        self
+    }
+
+    /// Tells of the header `Link`.
+    fn linked(self, about: &str) -> Self {
+        self.0["responses"]["200"] =
+            json!({ "headers": { "Link": { "description": about, "schema": text() } } });
+        self
+    }
+
     fn takes<const N: usize>(self, bodies: [Content; N]) -> Self {
         self.0["requestBody"] = json!({ "required": true, "content": content(bodies) });
         self
     }
 
     fn gives<const N: usize>(self, status: &str, about: &str, bodies: [Content; N]) {
-        self.0["responses"][status] = json!({ "description": about });
+        self.0["responses"][status]["description"] = about.into();
         if N > 0 {
             self.0["responses"][status]["content"] = content(bodies);
         }
@@ -280,6 +329,10 @@ fn content<const N: usize>(bodies: [Content; N]) -> Value {
 
 fn parameter(place: &str, name: &str, schema: Value, about: &str) -> Value {
     json!({ "in": place, "name": name, "required": place == "path", "schema": schema, "description": about })
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
 }
 
 fn binary() -> Value {

@@ -2,9 +2,8 @@
 
 use axum::{
     Json,
-    body::Body as HttpBody,
     extract::{Path, State as Extract},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
 use dml_compute::Model;
@@ -15,21 +14,25 @@ use dml_core::{
 };
 
 use super::{
-    Checked, CheckedQuery, Paging, ask, check_name, cursor_text,
+    Checked, CheckedQuery, Listed, Paging, ask, check_name,
     evidence::prediction_view,
-    find, models, negotiate,
-    table_body::{self, ARROW, Form},
+    find,
+    keys::Key,
+    models, negotiate,
+    range::Download,
+    table_body::Form,
     trainings::{Wait, step_ms},
     unexpected,
 };
 use crate::{
     problem::Problem,
-    view::{NewPrediction, Page, PredictionView},
+    view::{NewPrediction, PredictionView},
     worker::Worker,
 };
 
 pub(super) async fn create(
     Extract(worker): Extract<Worker>,
+    key: Key,
     Checked(new): Checked<NewPrediction>,
 ) -> Result<HttpResponse, Problem> {
     let found = models::resolve(&worker, &new.model).await?;
@@ -45,6 +48,7 @@ pub(super) async fn create(
     let work = Work::Predict { model: found.digest, dataset: dataset_id };
     let plan = worker.shared.engine.plan_predict(&dataset);
     let job = Job::new(JobSpec { parent: None, role: "predict".into(), work, plan });
+    worker.shared.keys.note(&key, &("prediction", job.spec.id(), &name))?;
     let request = Request::Create { body: Body::Job(job), name: Some(name) };
     let Response::Created { id, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
     let (view, _) = fetch(&worker, id, 0, 0).await?;
@@ -102,11 +106,11 @@ async fn fetch_job(
 pub(super) async fn list(
     Extract(worker): Extract<Worker>,
     CheckedQuery(paging): CheckedQuery<Paging>,
-) -> Result<Json<Page<PredictionView>>, Problem> {
+) -> Result<Listed<PredictionView>, Problem> {
     let request = Request::List { kind: Kind::Prediction, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
     let items = entries.into_iter().filter_map(prediction_view).collect();
-    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+    Listed::new(items, next, &paging)
 }
 
 pub(super) async fn show(
@@ -145,7 +149,8 @@ pub(super) async fn results(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<HttpResponse, Problem> {
-    let kind = negotiate(&headers, &["text/csv", "application/x-ndjson", ARROW])?;
+    let kind = negotiate(&headers, &Form::OFFERS)?;
+    let form = Form::of(kind);
     let id = find(&worker, Kind::Prediction, &id).await?;
     let (view, _, job) = fetch_job(&worker, id, 0, 0).await?;
     if let Some(why) = view.error {
@@ -154,12 +159,11 @@ pub(super) async fn results(
     let ready: Vec<Digest> =
         (0..view.units).map_while(|unit| job.progress.units.get(&unit).copied()).collect();
     let complete = if ready.len() as u32 == view.units { "true" } else { "false" };
-    let form = match kind {
-        "text/csv" => Form::Csv,
-        ARROW => Form::Arrow,
-        _ => Form::NdJson,
-    };
-    let rows = table_body::rows_of(worker, ready, form);
-    let head = [("content-type", kind), ("dml-complete", complete)];
-    Ok((head, HttpBody::from_stream(rows)).into_response())
+    let head = [
+        (header::CONTENT_TYPE, kind.to_string()),
+        (HeaderName::from_static("dml-complete"), complete.to_string()),
+    ];
+    // What is there stays as it is, but more may follow.
+    let tag = format!("{id}-{}-{}", ready.len(), form.name());
+    Download::new(&tag, head).rows(&headers, worker, ready, form).await
 }

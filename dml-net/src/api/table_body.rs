@@ -1,6 +1,6 @@
 //! Tables as bodies: those that come in, by themselves or as the field `file` of a form; and those that go out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, ops::Range, sync::Mutex, time::Duration};
 
 use arrow_array::RecordBatch;
 use axum::{
@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::{problem::Problem, worker::Worker};
 
+/// The media type of JSON objects, one a line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
 /// The media type of Arrow IPC streams.
 pub(super) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
@@ -28,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub(super) struct Incoming {
     pub(super) pieces: mpsc::Receiver<Result<Bytes, Problem>>,
     pub(super) file_name: Option<String>,
+    /// Whether the rows are JSON objects, one a line.
+    pub(super) ndjson: bool,
 }
 
 /// The media type of a body, without its parameters, in lower case.
@@ -38,16 +43,26 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 
 /// The name of a file without what tells its format: `houses` of `houses.csv.gz`.
 pub(super) fn stem(name: &str) -> &str {
-    let packed = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
-    let name = packed.unwrap_or(name);
+    let name = unpacked(name);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// The name of a file without what tells how it is compressed.
+fn unpacked(name: &str) -> &str {
+    [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
+}
+
+/// Whether a body of this type has JSON objects, one a line: its names differ from program to program.
+pub(super) fn is_ndjson(media_type: &str) -> bool {
+    [NDJSON, "application/ndjson", "application/jsonl"].contains(&media_type)
 }
 
 /// Starts to receive a table.
 pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
     super::inflate::check(request.headers())?;
     let (sender, pieces) = mpsc::channel(PIECES);
-    match media_type(request.headers()).as_str() {
+    let kind = media_type(request.headers());
+    match kind.as_str() {
         "text/csv"
         | "text/plain"
         | "text/tab-separated-values"
@@ -57,9 +72,12 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         | "application/zstd"
         | "application/vnd.apache.arrow.file"
         | ARROW
+        | NDJSON
+        | "application/ndjson"
+        | "application/jsonl"
         | "application/x-www-form-urlencoded" => {
             tokio::spawn(forward_body(request.into_body(), sender));
-            Ok(Incoming { pieces, file_name: None })
+            Ok(Incoming { pieces, file_name: None, ndjson: is_ndjson(&kind) })
         }
         "multipart/form-data" => {
             let wrong =
@@ -69,12 +87,17 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
             let (name, named) = tokio::sync::oneshot::channel();
             tokio::spawn(forward_form(form, sender, name));
             let file_name = named.await.map_err(|_| wrong("it breaks off".into()))??;
-            Ok(Incoming { pieces, file_name })
+            let ndjson = file_name.as_deref().is_some_and(|name| {
+                let name = unpacked(name);
+                name.ends_with(".ndjson") || name.ends_with(".jsonl")
+            });
+            Ok(Incoming { pieces, file_name, ndjson })
         }
         other => {
             let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
             let detail = format!(
-                "a table comes as text/csv, as {ARROW}, or as the field 'file' of multipart/form-data, not as {other}"
+                "a table comes as text/csv, as {NDJSON}, as {ARROW}, or as the field 'file' of multipart/form-data, not as \
+                 {other}"
             );
             Err(Problem::new(status, "unknown-format", detail))
         }
@@ -134,7 +157,7 @@ async fn forward_form(
 }
 
 /// How rows go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
     Csv,
     /// A JSON object a line.
@@ -143,50 +166,124 @@ pub(super) enum Form {
     Arrow,
 }
 
-/// The rows of chunks with the same columns, one after the other.
+impl Form {
+    /// All of them, the one that is had without asking first.
+    pub(super) const OFFERS: [&str; 3] = ["text/csv", NDJSON, ARROW];
+
+    /// The form that goes by this media type, of [`Form::OFFERS`].
+    pub(super) fn of(kind: &str) -> Self {
+        match kind {
+            NDJSON => Self::NdJson,
+            ARROW => Self::Arrow,
+            _ => Self::Csv,
+        }
+    }
+
+    /// What tells it from others in an entity tag.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::NdJson => "ndjson",
+            Self::Arrow => "arrow",
+        }
+    }
+
+    /// A table in this form.
+    pub(super) fn write(self, rows: &RecordBatch, header: bool, out: &mut Vec<u8>) {
+        match self {
+            Self::Csv => table::write_csv(rows, header, out),
+            Self::NdJson => table::write_ndjson(rows, out),
+            Self::Arrow => out.extend_from_slice(&table::encode(rows)),
+        }
+    }
+}
+
+/// The rows of chunks with the same columns, one after the other: the bytes `within` of those from the chunk `first` on.
 pub(super) fn rows_of(
     worker: Worker,
     chunks: Vec<Digest>,
     form: Form,
+    first: usize,
+    within: Range<u64>,
 ) -> impl Stream<Item = std::io::Result<Bytes>> {
-    stream::unfold((worker, chunks, 0), move |(worker, chunks, at)| async move {
-        let part = match chunks.get(at) {
-            Some(digest) => part(&worker, *digest, form, at == 0).await,
-            None if form == Form::Arrow && at > 0 && at == chunks.len() => {
-                Ok(Bytes::from_static(&table::STREAM_END))
-            }
-            None => return None,
+    stream::unfold((worker, chunks, first, within), move |(worker, chunks, at, within)| async move {
+        if within.start >= within.end {
+            return None;
+        }
+        let part = match part(&worker, &chunks, at, form).await? {
+            Ok(part) => part,
+            Err(error) => return Some((Err(error), (worker, chunks, at, 0..0))),
         };
-        Some((part, (worker, chunks, at + 1)))
+        let length = part.len() as u64;
+        let kept = part.slice(within.start.min(length) as usize..within.end.min(length) as usize);
+        let rest = within.start.saturating_sub(length)..within.end.saturating_sub(length);
+        Some((Ok(kept), (worker, chunks, at + 1, rest)))
     })
 }
 
-async fn part(worker: &Worker, digest: Digest, form: Form, first: bool) -> std::io::Result<Bytes> {
-    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
-    let mut text = Vec::new();
-    match form {
-        Form::Arrow => {
-            let part = table::stream_part(&bytes, first).map_err(std::io::Error::other)?;
-            text.extend_from_slice(part);
+/// How long each part of [`rows_of`] is. What was found out once is remembered: to know it, all rows are written.
+pub(super) async fn lengths(worker: &Worker, chunks: &[Digest], form: Form) -> Result<Vec<u64>, Problem> {
+    let mut lengths = Vec::new();
+    for at in 0..=chunks.len() {
+        let key = chunks.get(at).map(|digest| (*digest, form, at == 0));
+        if let Some(length) = key.and_then(|key| worker.shared.lengths.get(&key)) {
+            lengths.push(length);
+            continue;
         }
-        Form::Csv | Form::NdJson => {
-            let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
-            write_rows(&rows, form, first, &mut text)?;
+        let Some(part) = part(worker, chunks, at, form).await else { continue };
+        let length = part.map_err(|error| Problem::internal(error.to_string()))?.len() as u64;
+        lengths.push(length);
+        if let Some(key) = key {
+            worker.shared.lengths.keep(key, length);
         }
     }
-    Ok(text.into())
+    Ok(lengths)
 }
 
-fn write_rows(rows: &RecordBatch, form: Form, first: bool, out: &mut Vec<u8>) -> std::io::Result<()> {
-    if form == Form::Csv {
-        table::write_csv(rows, first, out);
-        return Ok(());
+/// How many bytes chunks have in the forms in which they go out, a header included where there is one.
+#[derive(Default)]
+pub(crate) struct Lengths(Mutex<BTreeMap<Written, u64>>);
+
+/// A chunk, its form, and whether it is the first.
+type Written = (Digest, Form, bool);
+
+impl Lengths {
+    /// How many are remembered; some megabytes.
+    const MOST: usize = 50_000;
+
+    fn get(&self, key: &Written) -> Option<u64> {
+        self.0.lock().expect("nobody panics while holding it").get(key).copied()
     }
-    for row in table::to_json_rows(rows) {
-        serde_json::to_writer(&mut *out, &row)?;
-        out.push(b'\n');
+
+    fn keep(&self, key: Written, length: u64) {
+        let mut known = self.0.lock().expect("nobody panics while holding it");
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(key, length);
     }
-    Ok(())
+}
+
+/// The chunk at a place in this form, and what comes after the last; none after that.
+async fn part(worker: &Worker, chunks: &[Digest], at: usize, form: Form) -> Option<std::io::Result<Bytes>> {
+    match chunks.get(at) {
+        Some(digest) => Some(chunk(worker, *digest, form, at == 0).await),
+        None if form == Form::Arrow && at > 0 && at == chunks.len() => {
+            Some(Ok(Bytes::from_static(&table::STREAM_END)))
+        }
+        None => None,
+    }
+}
+
+async fn chunk(worker: &Worker, digest: Digest, form: Form, first: bool) -> std::io::Result<Bytes> {
+    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
+    let mut text = Vec::new();
+    if form == Form::Arrow {
+        text.extend_from_slice(table::stream_part(&bytes, first).map_err(std::io::Error::other)?);
+    } else {
+        form.write(&table::decode(&bytes).map_err(std::io::Error::other)?, first, &mut text);
+    }
+    Ok(text.into())
 }
 
 impl From<TableError> for Problem {

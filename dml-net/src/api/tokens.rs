@@ -13,16 +13,17 @@ use dml_core::{
     node::{Entry, Request, Response},
 };
 
-use super::{Checked, CheckedQuery, Paging, ask, check_name, cursor_text, find, unexpected};
+use super::{Checked, CheckedQuery, Listed, Paging, ask, check_name, find, keys::Key, unexpected};
 use crate::{
     identity::Secret,
     problem::Problem,
-    view::{NewToken, Page, TokenView},
+    view::{NewToken, TokenView},
     worker::Worker,
 };
 
 pub(super) async fn create(
     State(worker): State<Worker>,
+    key: Key,
     Checked(new): Checked<NewToken>,
 ) -> Result<(StatusCode, Json<TokenView>), Problem> {
     guarded(&worker)?;
@@ -30,6 +31,13 @@ pub(super) async fn create(
     let created = now();
     let expires = new.expires_in.as_deref().map(lifetime).transpose()?.map(|life| created + life);
     let millis = |time: Duration| time.as_millis() as u64;
+    if worker.shared.keys.note(&key, &("token", &new))? {
+        let detail = format!(
+            "a token was made with this Idempotency-Key, and its secret is told once: if the answer was lost, delete '{label}' \
+             (`dml token rm`) and make another with a new key"
+        );
+        return Err(Problem::conflict("token-made", detail));
+    }
     let secret = Secret::random().map_err(|_| Problem::internal("the system has no randomness"))?;
     let token = Token::new(secret.reveal(), new.scope, expires.map(millis));
     let view = TokenView {
@@ -40,19 +48,23 @@ pub(super) async fn create(
         expires_ms: token.expires_ms,
         secret: Some(secret),
     };
-    ask(&worker, Request::Create { body: Body::Token(token), name: Some(label) }).await?;
+    let made = ask(&worker, Request::Create { body: Body::Token(token), name: Some(label) }).await;
+    if let Err(problem) = made {
+        worker.shared.keys.forget(&key);
+        return Err(problem);
+    }
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 pub(super) async fn list(
     State(worker): State<Worker>,
     CheckedQuery(paging): CheckedQuery<Paging>,
-) -> Result<Json<Page<TokenView>>, Problem> {
+) -> Result<Listed<TokenView>, Problem> {
     guarded(&worker)?;
     let request = Request::List { kind: Kind::Token, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
     let items = entries.into_iter().filter_map(view).collect();
-    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+    Listed::new(items, next, &paging)
 }
 
 pub(super) async fn delete(

@@ -16,16 +16,16 @@ use dml_core::{
     node::{Request, Response},
     record::Kind,
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 
 use super::{
-    Checked, CheckedQuery, Paging, ask, check_name, cursor_text, evidence::Family, find, parse_wait,
-    unexpected,
+    Checked, CheckedQuery, Listed, Paging, TOGETHER, ask, check_name, evidence::Family, find, keys::Key,
+    parse_wait, unexpected,
 };
 use crate::{
     problem::Problem,
-    view::{NewModel, NewTraining, NewValidation, Page, TrainingView},
+    view::{NewModel, NewTraining, NewValidation, TrainingView},
     worker::Worker,
 };
 
@@ -34,6 +34,7 @@ const MAX_MODELS: usize = 1000;
 
 pub(super) async fn create(
     Extract(worker): Extract<Worker>,
+    key: Key,
     Checked(new): Checked<NewTraining>,
 ) -> Result<HttpResponse, Problem> {
     let dataset_id = find(&worker, Kind::Dataset, &new.dataset).await?;
@@ -43,6 +44,7 @@ pub(super) async fn create(
         Some(name) => check_name(name)?,
         None => default_name(&worker, dataset_id, &new.target).await?,
     };
+    worker.shared.keys.note(&key, &("training", spec.id(), &name))?;
     let training = Training { spec, priority: new.priority.unwrap_or(0), stops: 0 };
     let request = Request::Create { body: Body::Training(training), name: Some(name) };
     let Response::Created { id, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
@@ -133,19 +135,24 @@ async fn default_name(worker: &Worker, dataset: Digest, target: &str) -> Result<
 pub(super) async fn list(
     Extract(worker): Extract<Worker>,
     CheckedQuery(paging): CheckedQuery<Paging>,
-) -> Result<Json<Page<TrainingView>>, Problem> {
+) -> Result<Listed<TrainingView>, Problem> {
     let request = Request::List { kind: Kind::Training, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
+    let views = stream::iter(entries).map(|entry| {
+        let worker = worker.clone();
+        async move { Family::fetch(&worker, entry.id, 0, 0).await?.view(&worker).await }
+    });
+    let mut views = views.buffered(TOGETHER);
     let mut items = Vec::new();
-    for entry in entries {
-        match Family::fetch(&worker, entry.id, 0, 0).await {
-            Ok(family) => items.push(family.view(&worker).await?),
+    while let Some(view) = views.next().await {
+        match view {
+            Ok(view) => items.push(view),
             // Deleted since it was listed.
             Err(problem) if problem.status == 404 => {}
             Err(problem) => return Err(problem),
         }
     }
-    Ok(Json(Page { items, next_cursor: next.map(cursor_text) }))
+    Listed::new(items, next, &paging)
 }
 
 /// How long to wait for the end.
@@ -198,7 +205,15 @@ pub(super) async fn events(
 ) -> Result<HttpResponse, Problem> {
     super::negotiate(&headers, &["text/event-stream"])?;
     let id = find(&worker, Kind::Training, &id).await?;
-    let events = stream::unfold(Some(0u64), move |seen| {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(String::from);
+    if last.is_some() {
+        let now = Family::fetch(&worker, id, 0, 0).await?.view(&worker).await?;
+        if now.state.is_final() && last == Some(tell(&now).0) {
+            // Nothing will follow: this tells a browser not to ask again.
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    let events = stream::unfold(Some(Seen { version: 0, last }), move |seen| {
         let worker = worker.clone();
         async move { next_event(&worker, id, seen?).await }
     });
@@ -206,30 +221,50 @@ pub(super) async fn events(
     Ok((kind, HttpBody::from_stream(events)).into_response())
 }
 
-type Event = (Result<Bytes, Infallible>, Option<u64>);
+/// A training as the data of an event, and their digest as its id: so a client that comes back, to whichever worker, can
+/// say what it saw last.
+fn tell(view: &TrainingView) -> (String, String) {
+    let data = serde_json::to_string(view).expect("views have string keys");
+    (Digest::of(data.as_bytes()).to_string(), data)
+}
 
-/// The next event, and the version after it; none as version when it is the last.
-async fn next_event(worker: &Worker, id: Digest, seen: u64) -> Option<Event> {
+/// What a client has seen.
+struct Seen {
+    /// The version at the db node; 0 for none.
+    version: u64,
+    /// The id of the last event, of this connection or the one before.
+    last: Option<String>,
+}
+
+type Event = (Result<Bytes, Infallible>, Option<Seen>);
+
+/// The next event, and what was seen with it; none when it is the last.
+async fn next_event(worker: &Worker, id: Digest, seen: Seen) -> Option<Event> {
     // So that a crowd of small steps makes few events.
-    if seen > 0 {
+    if seen.version > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let fetched = tokio::select! {
-        fetched = Family::fetch(worker, id, seen, 15_000) => fetched,
+        fetched = Family::fetch(worker, id, seen.version, 15_000) => fetched,
         // The client asks again, another worker.
         () = worker.stopping() => return None,
     };
+    // A comment keeps the connection.
+    let nothing_new = |seen| Some((Ok(Bytes::from_static(b": \n\n")), Some(seen)));
     let view = match fetched {
-        // Nothing new: a comment keeps the connection.
-        Ok(family) if family.version == seen => return Some((Ok(Bytes::from_static(b": \n\n")), Some(seen))),
+        Ok(family) if family.version == seen.version => return nothing_new(seen),
         Ok(family) => family.view(worker).await.map(|view| (family.version, view)),
         Err(problem) => Err(problem),
     };
     let (event, next) = match view {
         Ok((version, view)) => {
-            let data = serde_json::to_string(&view).expect("views have string keys");
-            let next = (!view.state.is_final()).then_some(version);
-            (format!("id: {version}\nevent: training\ndata: {data}\n\n"), next)
+            let (digest, data) = tell(&view);
+            let over = view.state.is_final();
+            if !over && seen.last.as_ref() == Some(&digest) {
+                return nothing_new(Seen { version, ..seen });
+            }
+            let event = format!("id: {digest}\nevent: training\ndata: {data}\n\n");
+            (event, (!over).then_some(Seen { version, last: Some(digest) }))
         }
         Err(problem) => {
             let data = serde_json::to_string(&problem).expect("problems have string keys");

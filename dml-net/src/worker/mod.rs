@@ -62,6 +62,9 @@ pub(crate) struct Shared {
     pub(crate) meters: Meters,
     /// Those by which users are known.
     pub(crate) tokens: api::Tokens,
+    pub(crate) lengths: api::Lengths,
+    pub(crate) keys: api::Keys,
+    pub(crate) recent: api::Recent,
     stop: watch::Sender<bool>,
 }
 
@@ -75,7 +78,20 @@ impl Worker {
         let stop = watch::Sender::new(false);
         let uploads = Semaphore::new(UPLOADS);
         let (engine, meters, tokens) = (engine.into(), Meters::default(), api::Tokens::default());
-        Self { shared: Arc::new(Shared { options, link, engine, cache, uploads, meters, tokens, stop }) }
+        let shared = Shared {
+            options,
+            link,
+            engine,
+            cache,
+            uploads,
+            meters,
+            tokens,
+            lengths: api::Lengths::default(),
+            keys: api::Keys::default(),
+            recent: api::Recent::default(),
+            stop,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The users' REST API, and the console in the browser: to be served, nested in a larger app, or called in the same
