@@ -37,10 +37,10 @@ const MAX_BODY: usize = 512 << 20;
 const MAX_HEAD: usize = 64 << 20;
 
 /// How many times their size in the file the texts of a table may have: a dictionary may name a long text often.
-const MAX_RATIO: u64 = 200;
+pub(super) const MAX_RATIO: u64 = 200;
 
 /// How many bytes of text any table may have.
-const FREE_BYTES: u64 = 64 << 20;
+pub(super) const FREE_BYTES: u64 = 64 << 20;
 
 /// Whether bytes begin an Arrow file or stream. Eight are enough to tell.
 pub fn is_arrow(first: &[u8]) -> bool {

@@ -240,6 +240,14 @@ pub enum TableError {
         /// What is wrong with it, and where.
         why: String,
     },
+    /// A Parquet file is damaged, or written in a way that is not read.
+    #[error(
+        "the Parquet file cannot be read: {why}: write it again with plain columns, compressed by snappy, gzip, lz4 or not at all"
+    )]
+    BadParquet {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The temporary file could not be written or read.
     #[error("the table could not be kept in a temporary file: {0}: is there room on the disk?")]
     Io(#[from] std::io::Error),
@@ -272,6 +280,7 @@ impl TableError {
             Self::Nested { .. } => "nested-value",
             Self::UnknownType { .. } => "unknown-type",
             Self::BadArrow { .. } => "bad-arrow",
+            Self::BadParquet { .. } => "bad-parquet",
             Self::Io(_) => "io",
         }
     }
@@ -318,6 +327,7 @@ impl TableError {
             | Self::CarriageReturn
             | Self::MissingColumns { .. }
             | Self::BadArrow { .. }
+            | Self::BadParquet { .. }
             | Self::Io(_) => None,
         }
     }

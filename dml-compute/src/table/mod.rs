@@ -1,4 +1,4 @@
-//! Tables: CSV, NDJSON or Arrow IPC as it streams in to typed Arrow chunks, with statistics; chunks to bytes and back; rows in
+//! Tables: CSV, NDJSON, Arrow IPC or Parquet to typed Arrow chunks, with statistics; chunks to bytes and back, and to Parquet; rows in
 //! and out as CSV and JSON; and the columns of one table in the types of another.
 //!
 //! ```
@@ -38,7 +38,8 @@
 //! # Arrow
 //! [`ArrowTable`] keeps the types that a file names: integers of all sizes are integers, floats of 32 and 64 bits floats,
 //! dictionaries of text are text, timestamps of any unit date-times in UTC (cut to milliseconds), `date64` dates. NaN and
-//! empty texts are blank, and infinite numbers are errors, as in CSV. All else is refused by name.
+//! empty texts are blank, and infinite numbers are errors, as in CSV. All else is refused by name. [`ParquetTable`] does the
+//! same for Parquet.
 //!
 //! # NDJSON
 //! [`NdJson`] takes a JSON object a line, and reads it as CSV with every text quoted: types are found in the same way.
@@ -57,6 +58,7 @@ mod infer;
 mod json;
 mod ndjson;
 mod number;
+mod parquet;
 mod records;
 mod statistics;
 mod value;
@@ -65,6 +67,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use self::parquet::{ParquetTable, ParquetWriter, is_parquet};
 pub use arrow::{ArrowTable, is_arrow, read_arrow};
 pub use codec::{STREAM_END, decode, decode_shared, encode, stream_part};
 pub(crate) use column::{Cell, View};

@@ -1,6 +1,6 @@
 //! `/v1/datasets`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use arrow_array::RecordBatch;
 use axum::{
@@ -92,6 +92,16 @@ fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Datas
     let columns = if table::is_arrow(&buffer[..count]) {
         let columns = import_arrow((&buffer[..count]).chain(&mut body), &mut put);
         columns.map_err(|problem| body.failed().unwrap_or(problem))?
+    } else if table::is_parquet(&buffer[..count]) {
+        // It is read from its end.
+        let mut spool = tempfile::tempfile().map_err(table::TableError::Io)?;
+        while count > 0 {
+            spool.write_all(&buffer[..count]).map_err(table::TableError::Io)?;
+            count = body.next(&mut buffer)?;
+        }
+        let mut table = table::ParquetTable::new(spool, table::Limits::default())?;
+        table.by_ref().try_for_each(|batch| put(batch?))?;
+        table.columns()
     } else {
         let spool = || tempfile::tempfile().map_err(table::TableError::Io);
         let mut importer = table::Importer::new(spool()?, table::Limits::default());

@@ -21,6 +21,9 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 /// The media type of Arrow IPC streams.
 pub(super) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
+/// The media type of Parquet files.
+pub(super) const PARQUET: &str = "application/vnd.apache.parquet";
+
 /// How many pieces of a body may wait for the parser.
 const PIECES: usize = 4;
 
@@ -71,6 +74,8 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         | "application/gzip"
         | "application/zstd"
         | "application/vnd.apache.arrow.file"
+        | "application/x-parquet"
+        | PARQUET
         | ARROW
         | NDJSON
         | "application/ndjson"
@@ -96,8 +101,8 @@ pub(super) async fn receive(request: Request) -> Result<Incoming, Problem> {
         other => {
             let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
             let detail = format!(
-                "a table comes as text/csv, as {NDJSON}, as {ARROW}, or as the field 'file' of multipart/form-data, not as \
-                 {other}"
+                "a table comes as text/csv, as {NDJSON}, as {ARROW}, as {PARQUET}, or as the field 'file' of multipart/form-data, \
+                 not as {other}"
             );
             Err(Problem::new(status, "unknown-format", detail))
         }

@@ -63,7 +63,7 @@ pub(super) fn table(datasets: &[DatasetView]) -> Markup {
 pub(super) fn uploader() -> Markup {
     html! {
         form #upload.drop method="post" action="datasets" enctype="multipart/form-data" data-upload {
-            label for="file" { strong { "Upload a table" } " CSV or Arrow, also compressed with gzip or zstd; drop it here, or choose one" }
+            label for="file" { strong { "Upload a table" } " CSV, Arrow or Parquet, also compressed with gzip or zstd; drop it here, or choose one" }
             input #file type="file" name="file" required;
             button { "Upload" }
             progress hidden max="1" value="0" aria-label="How much is uploaded" {}
