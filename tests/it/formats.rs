@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::common::cluster;
 
 const ARROW: &str = "application/vnd.apache.arrow.stream";
+const PARQUET: &str = "application/vnd.apache.parquet";
 
 /// Sends a body of a type, and takes an answer of another.
 async fn send(api: &Peer, method: &str, path: &str, kinds: (&str, &str), body: Vec<u8>) -> (u16, Vec<u8>) {
@@ -65,6 +66,10 @@ async fn a_table_is_the_same_dataset_in_every_format() {
     assert_eq!(String::from_utf8(content).unwrap(), csv);
     let (_, content) = send(api, "GET", &path, ("", ARROW), vec![]).await;
     assert_eq!(read_arrow(&content, &Limits::default()).unwrap(), table);
+    let (_, content) = send(api, "GET", &path, ("", PARQUET), vec![]).await;
+    for body in [content.clone(), gzip(&content)] {
+        assert_eq!(dataset(api, PARQUET, body).await, id, "its rows and types are those of the CSV");
+    }
 
     let ask = json!({"dataset": "t", "target": "y", "task": "regression", "models": [{"kind": "ridge"}], "name": "r"});
     let json_ = ("application/json", "*/*");
@@ -85,6 +90,11 @@ async fn a_table_is_the_same_dataset_in_every_format() {
     let (_, all) = send(api, "GET", "/v1/predictions/p/results", ("", ARROW), vec![]).await;
     let all = read_arrow(&all, &Limits::default()).unwrap();
     assert_eq!((all.num_rows(), all.slice(0, 10)), (3000, decode(&as_arrow).unwrap()));
+    let (_, as_parquet) = send(api, "GET", "/v1/predictions/p/results", ("", PARQUET), vec![]).await;
+    let results = dataset(api, PARQUET, as_parquet).await;
+    let path = format!("/v1/datasets/{}/content", results.as_str().unwrap());
+    let (_, content) = send(api, "GET", &path, ("", ARROW), vec![]).await;
+    assert_eq!(read_arrow(&content, &Limits::default()).unwrap(), all);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +105,7 @@ async fn arrow_files_that_cannot_be() {
         (good[..good.len() - 20].to_vec(), (422, "bad-arrow")),
         (gzip(&good)[..40].to_vec(), (400, "bad-compression")),
         (b"ARROW1\0\0".to_vec(), (422, "bad-arrow")),
-        (b"PAR1\x15\x04\x15\x00\x00\x00".to_vec(), (422, "compressed")),
+        (b"PAR1\x15\x04\x15\x00\x00\x00".to_vec(), (422, "bad-parquet")),
     ] {
         let (status, problem) = send(&parts.api, "POST", "/v1/datasets", (ARROW, "*/*"), body).await;
         let problem: Value = serde_json::from_slice(&problem).unwrap();

@@ -322,7 +322,7 @@ pub(super) async fn predict(
             Json(PredictedRows { predictions: table::to_json_rows(&predicted) }).into_response()
         } else {
             let mut out = Vec::new();
-            Form::of(&answer).write(&predicted, true, &mut out);
+            Form::of(&answer).write(&predicted, true, &mut out)?;
             ([(header::CONTENT_TYPE, answer)], out).into_response()
         })
     };

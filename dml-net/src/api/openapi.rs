@@ -8,7 +8,7 @@ use dml_compute::Kind;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::table_body::{ARROW, NDJSON};
+use super::table_body::{ARROW, NDJSON, PARQUET};
 use crate::{
     problem::Problem,
     view::{
@@ -77,7 +77,13 @@ impl Api {
             .about("The body is streamed; types are found over the whole table. gzip and zstd are taken as `Content-Encoding`.")
             .query("name", json!({ "type": "string", "maxLength": 200 }), "What to call it.")
             .key()
-            .takes([(CSV, text()), (NDJSON, text()), (ARROW, binary()), ("multipart/form-data", form())])
+            .takes([
+                (CSV, text()),
+                (NDJSON, text()),
+                (ARROW, binary()),
+                (PARQUET, binary()),
+                ("multipart/form-data", form()),
+            ])
             .gives("201", "The dataset.", [created]);
         self.list::<DatasetView>("/v1/datasets", "datasets");
         self.show::<DatasetView>("/v1/datasets/{id}", "a dataset: columns with types, blanks and statistics");
@@ -91,7 +97,7 @@ impl Api {
                 "How many; 20 by default.",
             )
             .gives("200", "The rows, an object each.", [rows]);
-        let rows = [(CSV, text()), (NDJSON, text()), (ARROW, binary())];
+        let rows = [(CSV, text()), (NDJSON, text()), (ARROW, binary()), (PARQUET, binary())];
         self.operation("get", "/v1/datasets/{id}/content", "Downloads the table").in_parts().gives(
             "200",
             "The whole table.",
@@ -171,7 +177,11 @@ impl Api {
         self.operation("get", "/v1/predictions/{id}/results", "Downloads what is predicted")
             .about("Readable from the first batch on; the header `dml-complete` tells whether it is all.")
             .in_parts()
-            .gives("200", "The rows predicted so far.", [(CSV, text()), (NDJSON, text()), (ARROW, binary())]);
+            .gives(
+                "200",
+                "The rows predicted so far.",
+                [(CSV, text()), (NDJSON, text()), (ARROW, binary()), (PARQUET, binary())],
+            );
     }
 
     fn tokens(&mut self) {

@@ -51,6 +51,12 @@ impl Download {
     ) -> Result<Response, Problem> {
         Ok(match self.wanted(asked) {
             Wanted::Nothing => self.unchanged(),
+            Wanted::Whole | Wanted::Part(_) if form == Form::Parquet => {
+                let whole = table_body::parquet_of(worker, chunks);
+                let mut response = self.respond(StatusCode::OK, Body::from_stream(whole));
+                response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+                response
+            }
             Wanted::Whole => {
                 let rows = table_body::rows_of(worker, chunks, form, 0, 0..u64::MAX);
                 self.respond(StatusCode::OK, Body::from_stream(rows))

@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequest, Multipart, Request},
     http::{HeaderMap, header},
 };
-use dml_compute::table::{self, TableError};
+use dml_compute::table::{self, ParquetWriter, TableError};
 use dml_core::Digest;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
@@ -169,17 +169,20 @@ pub(super) enum Form {
     NdJson,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file. It is had as a whole: where its parts begin follows from all before them.
+    Parquet,
 }
 
 impl Form {
     /// All of them, the one that is had without asking first.
-    pub(super) const OFFERS: [&str; 3] = ["text/csv", NDJSON, ARROW];
+    pub(super) const OFFERS: [&str; 4] = ["text/csv", NDJSON, ARROW, PARQUET];
 
     /// The form that goes by this media type, of [`Form::OFFERS`].
     pub(super) fn of(kind: &str) -> Self {
         match kind {
             NDJSON => Self::NdJson,
             ARROW => Self::Arrow,
+            PARQUET => Self::Parquet,
             _ => Self::Csv,
         }
     }
@@ -190,16 +193,23 @@ impl Form {
             Self::Csv => "csv",
             Self::NdJson => "ndjson",
             Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
         }
     }
 
     /// A table in this form.
-    pub(super) fn write(self, rows: &RecordBatch, header: bool, out: &mut Vec<u8>) {
+    pub(super) fn write(self, rows: &RecordBatch, header: bool, out: &mut Vec<u8>) -> Result<(), TableError> {
         match self {
             Self::Csv => table::write_csv(rows, header, out),
             Self::NdJson => table::write_ndjson(rows, out),
             Self::Arrow => out.extend_from_slice(&table::encode(rows)),
+            Self::Parquet => {
+                let mut writer = ParquetWriter::new(rows.schema())?;
+                out.extend(writer.write(rows)?);
+                out.extend(writer.finish()?);
+            }
         }
+        Ok(())
     }
 }
 
@@ -224,6 +234,36 @@ pub(super) fn rows_of(
         let rest = within.start.saturating_sub(length)..within.end.saturating_sub(length);
         Some((Ok(kept), (worker, chunks, at + 1, rest)))
     })
+}
+
+/// The rows of chunks as a Parquet file, a row group a chunk.
+pub(super) fn parquet_of(worker: Worker, chunks: Vec<Digest>) -> impl Stream<Item = std::io::Result<Bytes>> {
+    let chunks = chunks.into_iter();
+    stream::unfold(Some((worker, chunks, None)), async |state| {
+        let (worker, mut chunks, mut writer) = state?;
+        let Some(digest) = chunks.next() else {
+            let last = writer.map_or_else(|| Ok(Vec::new()), ParquetWriter::finish);
+            return Some((last.map(Bytes::from).map_err(std::io::Error::other), None));
+        };
+        match row_group(&worker, digest, &mut writer).await {
+            Ok(group) => Some((Ok(group), Some((worker, chunks, writer)))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+async fn row_group(
+    worker: &Worker,
+    digest: Digest,
+    writer: &mut Option<ParquetWriter>,
+) -> std::io::Result<Bytes> {
+    let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
+    let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
+    let begun = match writer.take() {
+        Some(begun) => begun,
+        None => ParquetWriter::new(rows.schema()).map_err(std::io::Error::other)?,
+    };
+    writer.insert(begun).write(&rows).map(Bytes::from).map_err(std::io::Error::other)
 }
 
 /// How long each part of [`rows_of`] is. What was found out once is remembered: to know it, all rows are written.
@@ -286,7 +326,8 @@ async fn chunk(worker: &Worker, digest: Digest, form: Form, first: bool) -> std:
     if form == Form::Arrow {
         text.extend_from_slice(table::stream_part(&bytes, first).map_err(std::io::Error::other)?);
     } else {
-        form.write(&table::decode(&bytes).map_err(std::io::Error::other)?, first, &mut text);
+        let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
+        form.write(&rows, first, &mut text).map_err(std::io::Error::other)?;
     }
     Ok(text.into())
 }
