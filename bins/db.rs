@@ -8,7 +8,7 @@ use dml_net::{
     Db,
     db::{self, KEEP_FREE},
     discover::Place,
-    identity::{Identity, Party},
+    identity::{Credentials, Identity, Party},
     serve::Server,
     view::Role,
 };
@@ -82,14 +82,22 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let sources = options.join.iter().map(Place::source).collect();
     let settings = db::Settings { replication: options.replication, ..Default::default() };
     let store = Arc::new(DiskStore::open(&options.data).map_err(db::DbError::from)?);
+    let credentials = node.identity.map(|file| identity::read(&file)).transpose()?;
+    if let Some(Credentials::Own(own)) = &credentials
+        && let Party::Db(id) = own.party()
+    {
+        db::become_node(&*store, id)?;
+    }
     let party = Party::Db(db::node_id(&*store)?);
-    let identity = node.identity.map(|file| identity::of_node(&file, party, address)).transpose()?;
+    let own = |credentials: &Credentials| identity::of_node(credentials, party, address);
+    let identity = credentials.as_ref().map(own).transpose()?;
+    let key = credentials.and_then(Credentials::into_key).map(Arc::new);
     let dials = identity::dials(identity.as_ref(), &node.cluster_name)?;
     let network = Some(db::Network::new(dials, address, sources));
     let tls = identity.as_ref().map(Identity::accept).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let db =
-        Db::start(store, db::Options { settings, network, identity, keep_free: options.keep_free << 20 })?;
+    let keep_free = options.keep_free << 20;
+    let db = Db::start(store, db::Options { settings, network, identity, keep_free, key })?;
     println!("db node {} listens on {scheme}://{address}", db.id());
     let server = Server { origins: node.allow_origin, tls, ..Default::default() };
     let (failed, leaving) = (db.clone(), db.clone());

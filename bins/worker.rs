@@ -89,12 +89,17 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     let listener = listen::listen(options.listen, node.identity.is_some(), node.insecure).await?;
     let address = listen::reached_at(node.advertise, listener.local_addr()?, &options.join)?;
-    let identity = node.identity.map(|file| identity::of_node(&file, Party::Worker, address)).transpose()?;
+    let credentials = node.identity.map(|file| identity::read(&file)).transpose()?;
+    let own = |credentials| identity::of_node(credentials, Party::worker(), address);
+    let identity = credentials.as_ref().map(own).transpose()?;
     let dial = identity::dials(identity.as_ref(), &node.cluster_name)?();
     let link = Link::discover(discovery(&options.join, options.cache)?, dial);
     let tls = identity.as_ref().map(Identity::accept).transpose()?;
     let mut settings =
         worker::Options { address: Some(address), guarded: tls.is_some(), ..Default::default() };
+    if let Some(identity) = &identity {
+        settings.name = identity.party().name();
+    }
     if let Some(slots) = options.slots {
         settings.slots = slots.into();
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dml_net::{
     Client, Cluster, cluster,
+    handshake::ClusterId,
     identity::{Credentials, NotASecret, Secret, Trust},
 };
 use program::identity;
@@ -53,6 +54,25 @@ impl Place {
         let data = (writes || self.data.exists()).then(|| self.data.clone());
         let cluster = start(cluster::Options { data, ..Default::default() })?;
         Ok(Session { client: cluster.client(), console, place: self, embedded: Some(cluster) })
+    }
+
+    /// Which cluster it is, by what the user shows or trusts.
+    pub(crate) fn cluster_id(&self) -> Result<ClusterId, Failure> {
+        match (&self.identity, &self.ca) {
+            (Some(file), _) => match identity::read(file)? {
+                Credentials::Own(own) => Ok(own.cluster()),
+                Credentials::Key(key) => Ok(key.cluster()),
+            },
+            (None, Some(file)) => {
+                let pem = std::fs::read(file).map_err(|error| Failure::file(file, &error))?;
+                Ok(ClusterId::of_pem(&pem)?)
+            }
+            (None, None) => {
+                let why = "only nodes with certificates join with a token: this cluster answers everybody";
+                Err(Failure::usage(why)
+                    .hint("see `dml cluster init`, and say who you are with --identity FILE"))
+            }
+        }
     }
 
     fn client(&self, addresses: &str) -> Result<Client, Failure> {

@@ -2,7 +2,12 @@
 
 use std::{io, process::ExitCode};
 
-use dml_net::{ClientError, Problem, client::ClientError as E, identity::IdentityError, peer::PeerError};
+use dml_net::{
+    ClientError, Problem,
+    client::ClientError as E,
+    identity::{IdentityError, JoinError},
+    peer::PeerError,
+};
 use program::identity::NoIdentity;
 
 /// It failed.
@@ -121,6 +126,21 @@ impl From<NoIdentity> for Failure {
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let what = error.to_string();
+        match error {
+            JoinError::Refused(problem) => Self::from(problem),
+            JoinError::Address(_) => Self::usage(what),
+            JoinError::Peer(_) => {
+                Self::new(NO_CLUSTER, what).hint("say where a db node of that cluster is, with --at")
+            }
+            JoinError::Identity(error) => Self::from(error),
+            JoinError::Garbled | _ => Self::failed(what),
+        }
     }
 }
 

@@ -28,10 +28,11 @@ mod welcome;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use dml_net::view::Role;
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, ClusterCommand, Command, PredictionCommand};
+use args::{Args, ClusterCommand, Command, PredictionCommand, RoleArg};
 use connect::Session;
 use console::Console;
 use failure::Failure;
@@ -72,6 +73,14 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
             console.bytes(&script)
         }
         Command::Cluster { command: Some(ClusterCommand::Init { out }) } => cluster::init(console, &out),
+        Command::Cluster { command: Some(ClusterCommand::Certify { role, key, out }) } => {
+            cluster::certify(console, role, &key, &out)
+        }
+        Command::Cluster { command: Some(ClusterCommand::Join { secret, at, address, out }) } => {
+            let hidden = || std::env::var("DML_JOIN_TOKEN").unwrap_or_default();
+            let token = if secret == "-" { hidden() } else { secret };
+            cluster::join(console, &token, &at, &address, &out).await
+        }
         Command::Up(options) => up::run(console, &place, options).await,
         Command::Train(_)
         | Command::Predict(_)
@@ -79,7 +88,7 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
         | Command::Training { .. }
         | Command::Model { .. }
         | Command::Prediction { .. }
-        | Command::Cluster { command: None }
+        | Command::Cluster { .. }
         | Command::Snapshot { .. }
         | Command::Restore { .. }
         | Command::Token { .. }
@@ -110,7 +119,21 @@ async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failu
                 predict::results(session, &prediction, output.as_deref()).await
             }
         },
-        Command::Cluster { .. } => cluster::show(session).await,
+        Command::Cluster { command } => match command {
+            Some(ClusterCommand::Token { label, role, expires }) => {
+                let role = match role {
+                    RoleArg::Db => Role::Db,
+                    RoleArg::Worker => Role::Worker,
+                };
+                cluster::token(session, label, role, expires).await
+            }
+            Some(ClusterCommand::Revoke { node }) => cluster::revoke(session, &node).await,
+            Some(ClusterCommand::Revoked(page)) => cluster::revoked(session, page).await,
+            Some(
+                ClusterCommand::Init { .. } | ClusterCommand::Certify { .. } | ClusterCommand::Join { .. },
+            )
+            | None => cluster::show(session).await,
+        },
         Command::Snapshot { directory } => snapshot::take(session, &directory).await,
         Command::Restore { directory } => snapshot::restore(session, &directory).await,
         Command::Token { command } => token::run(session, command).await,

@@ -31,7 +31,7 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         },
     )?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
-    let own = |file: &PathBuf| identity::of_node(file, Party::Worker, address);
+    let own = |file: &PathBuf| identity::of_node(&identity::read(file)?, Party::worker(), address);
     let tls = place.identity.as_ref().map(own).transpose()?.map(|own| own.accept()).transpose()?;
     let workers = usize::from(options.workers);
     let cores = std::thread::available_parallelism().map_or(1, Into::into);

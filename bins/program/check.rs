@@ -20,7 +20,7 @@ pub async fn check(listens: SocketAddr, identity: Option<&Path>, role: Role) -> 
     let client = match identity {
         Some(file) => {
             let own = match identity::read(file)? {
-                Credentials::Key(key) => key.certify(Party::Worker, &[])?,
+                Credentials::Key(key) => key.certify(Party::worker(), &[])?,
                 Credentials::Own(own) => own,
             };
             Client::new([own.dial(role)?.peer(address)])

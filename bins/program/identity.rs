@@ -17,7 +17,12 @@ pub enum NoIdentity {
     /// It does not hold an identity.
     Unusable(IdentityError),
     /// It holds that of somebody else.
-    Other(Party),
+    Other {
+        /// Whose it is.
+        is: Party,
+        /// Who needs one.
+        wanted: Party,
+    },
 }
 
 impl std::error::Error for NoIdentity {}
@@ -28,10 +33,13 @@ impl std::fmt::Display for NoIdentity {
         match self {
             Self::Unreadable(error) => error.fmt(f),
             Self::Unusable(error) => error.fmt(f),
-            Self::Other(party) => {
+            Self::Other { is, wanted } => {
+                let wanted = wanted.name();
                 write!(
                     f,
-                    "it is that of {party}; give the cluster's key, which `dml cluster init` writes to cluster.pem"
+                    "it is that of {is}, and this is {wanted}; give the cluster's key, which `dml cluster init` writes \
+                     to cluster.pem, or a certificate of its own, which `dml cluster join` gets; a db node with a \
+                     certificate begins with an empty data directory"
                 )
             }
         }
@@ -49,12 +57,16 @@ pub fn read(file: &Path) -> Result<Credentials, NoIdentity> {
     Ok(Credentials::from_pem(&std::fs::read(file).map_err(NoIdentity::Unreadable)?)?)
 }
 
-/// This node's own identity: with the cluster's key it certifies itself, anew at each start.
-pub fn of_node(file: &Path, party: Party, address: SocketAddr) -> Result<Identity, NoIdentity> {
-    match read(file)? {
+/// This node's own identity: with the cluster's key it certifies itself, anew at each start; else it has to have a
+/// certificate as such a node already.
+pub fn of_node(credentials: &Credentials, party: Party, address: SocketAddr) -> Result<Identity, NoIdentity> {
+    match credentials {
         Credentials::Key(key) => Ok(key.certify(party, &[address.ip()])?),
-        Credentials::Own(own) if own.party() == party => Ok(own),
-        Credentials::Own(own) => Err(NoIdentity::Other(own.party())),
+        Credentials::Own(own) => match (own.party(), party) {
+            (Party::Worker(_), Party::Worker(_)) => Ok(own.clone()),
+            (theirs, ours) if theirs == ours => Ok(own.clone()),
+            (theirs, _) => Err(NoIdentity::Other { is: theirs, wanted: party }),
+        },
     }
 }
 

@@ -193,8 +193,15 @@ fn a_cluster_with_certificates_answers_its_own() {
         assert!(output.status.success(), "{node}: {}", words(&output));
     }
 
+    // Who watches it without an identity is told what is there.
+    for (node, address) in [(DB, one), (WORKER, guarded.worker)] {
+        let output = program(node).args(["--check", "--listen", &address.to_string()]).output().unwrap();
+        let told = words(&output);
+        assert!(!output.status.success() && told.contains("speaks TLS alone"), "{node}: {told}");
+    }
+
     // A node with the certificate of another, and one with that of another cluster.
-    let worker = guarded.certify(Party::Worker).to_pem();
+    let worker = guarded.certify(Party::worker()).to_pem();
     fs::write(guarded.path("worker.pem"), worker).unwrap();
     let output = program(DB)
         .args(["--listen", "127.0.0.1:0", "--data", guarded.path("three").to_str().unwrap(), "--identity"])
@@ -202,7 +209,7 @@ fn a_cluster_with_certificates_answers_its_own() {
         .output()
         .unwrap();
     assert!(
-        !output.status.success() && words(&output).contains("it is that of dml:worker"),
+        !output.status.success() && words(&output).contains("it is that of dml:worker/worker-"),
         "{}",
         words(&output)
     );
@@ -215,12 +222,12 @@ fn a_cluster_with_certificates_answers_its_own() {
         assert_eq!(answer.status(), 401);
         assert!(answer.headers()["www-authenticate"].to_str().unwrap().starts_with("Basic "));
         let dial = |identity: Identity| identity.dial(Role::Db).unwrap();
-        let worker = dial(guarded.certify(Party::Worker)).peer(one);
+        let worker = dial(guarded.certify(Party::worker())).peer(one);
         assert_eq!(ask(&worker, "GET", "/v1/nodes").await, Ok(200));
         assert_eq!(ask(&worker, "POST", "/v1/letters").await, Ok(403));
-        let admin = dial(guarded.certify(Party::Admin)).peer(one);
+        let admin = dial(guarded.certify(Party::admin())).peer(one);
         assert_eq!(ask(&admin, "GET", "/v1/nodes").await, Ok(403));
-        let stranger = key(&others.join("cluster.pem")).certify(Party::Worker, &[]).unwrap();
+        let stranger = key(&others.join("cluster.pem")).certify(Party::worker(), &[]).unwrap();
         let why = ask(&dial(stranger).peer(one), "GET", "/v1/nodes").await.unwrap_err();
         assert!(why.contains("not that of such a node of this cluster"), "{why}");
         let plain = Peer::http(&one.to_string()).unwrap();
@@ -281,4 +288,179 @@ fn tokens_let_users_do_what_they_are_for_until_they_are_revoked() {
     for secret in [reader, writer, admin, brief] {
         assert!(!told.contains(&secret[4..]), "a log has a secret:\n{told}");
     }
+}
+
+/// A node started with the certificate in a file, as somebody who has no other secret.
+fn node(guarded: &Guarded, path: &str, name: &str, arguments: &[&str]) -> (Process, SocketAddr) {
+    let (identity, data) = (guarded.path(&format!("{name}.pem")), guarded.path(name));
+    let (identity, data, join) =
+        (identity.to_str().unwrap(), data.to_str().unwrap(), guarded.dbs[0].to_string());
+    let mut all = vec!["--identity", identity, "--listen", "127.0.0.1:0", "--join", &join];
+    if path == DB {
+        all.extend(["--data", data]);
+    }
+    Process::serve(path, &[&all, arguments].concat(), &guarded.path(&format!("{name}.log")))
+}
+
+/// Runs `dml cluster join`.
+fn join(token: &str, at: &str, out: &Path) -> Output {
+    let arguments = ["cluster", "join", token, "--at", at, "--out", out.to_str().unwrap()];
+    program(DML).args(arguments).output().unwrap()
+}
+
+impl Guarded {
+    /// Makes a token to join with.
+    fn join_token(&self, arguments: &[&str]) -> String {
+        let made = self.admin(&[&["--json", "cluster", "token"], arguments].concat());
+        assert!(made.status.success(), "{}", words(&made));
+        let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+        made["token"].as_str().unwrap().into()
+    }
+
+    /// Waits until the cluster shows so many nodes that are active.
+    fn active(&self, count: usize, why: &str) {
+        until(PATIENCE, why, || match self.admin(&["--json", "cluster"]) {
+            output if words(&output).matches("active\": true").count() == count => Ok(()),
+            output => Err(words(&output)),
+        });
+    }
+}
+
+#[test]
+fn a_machine_joins_with_a_token_once() {
+    let guarded = Guarded::start();
+    let at = guarded.dbs[1].to_string();
+    let (for_db, for_worker) = (
+        guarded.join_token(&["third", "--role", "db"]),
+        guarded.join_token(&["fourth", "--role", "worker", "--expires", "10m"]),
+    );
+    let brief = guarded.join_token(&["brief", "--role", "worker", "--expires", "1s"]);
+    let out = |name: &str| guarded.path(&format!("{name}.pem"));
+    for (token, name) in [(&for_db, "third"), (&for_worker, "fourth")] {
+        let joined = join(token, &at, &out(name));
+        assert!(joined.status.success(), "{}", words(&joined));
+        assert!(!words(&joined).contains(&token[20..]), "a secret is shown: {}", words(&joined));
+    }
+    #[cfg(unix)]
+    {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(out("third")).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    // Used twice, also at the other node; too late; as what it is not for; of another cluster; at a node that cannot sign.
+    let unused = guarded.join_token(&["unused", "--role", "worker"]);
+    let misused = unused.replace("_worker_", "_db_");
+    let cluster = unused.split('_').nth(2).unwrap();
+    let elsewhere = unused.replace(cluster, &"0".repeat(64));
+    std::thread::sleep(Duration::from_millis(1100));
+    let refused = "unknown, used or expired";
+    for (token, at, told) in [
+        (&for_db, &at, refused),
+        (&for_db, &guarded.dbs[0].to_string(), refused),
+        (&for_worker, &at, refused),
+        (&brief, &at, refused),
+        (&misused, &at, "this token is for worker, and this takes one for db"),
+        (&elsewhere, &at, "not that of such a node of this cluster"),
+        (&unused, &guarded.worker.to_string(), "not that of such a node of this cluster"),
+        (&guarded.token(&["user", "--scope", "admin"]), &at, "no token to join"),
+    ] {
+        let output = join(token, at, &out("refused"));
+        assert!(!output.status.success() && words(&output).contains(told), "{told}: {}", words(&output));
+        assert!(!out("refused").exists());
+    }
+
+    // Those who have joined are nodes of the cluster, and keep their names; they cannot let others in.
+    let (third, address) = node(&guarded, DB, "third", &[]);
+    let (_fourth, _) = node(&guarded, WORKER, "fourth", &["--slots", "1"]);
+    guarded.active(5, "those who joined are there");
+    let output = join(&unused, &address.to_string(), &out("refused"));
+    assert!(words(&output).contains("does not have the cluster's key"), "{}", words(&output));
+    let named = key_party(&out("third")).name();
+    assert!(words(&guarded.admin(&["cluster"])).contains(&named), "it is called as its certificate says");
+    drop(third);
+    let (_third, _) = node(&guarded, DB, "third", &[]);
+    guarded.active(5, "it is back");
+    // What was refused has not used the token up.
+    let joined = join(&unused, &at, &out("fifth"));
+    assert!(joined.status.success(), "{}", words(&joined));
+    // A token to join with is none for users.
+    let secret = format!("dml_{}", for_worker.rsplit('_').next().unwrap());
+    let output = guarded.with_token(&secret, &["dataset", "ls"]);
+    assert!(words(&output).contains("unknown, revoked or expired"), "{}", words(&output));
+    let secret = guarded.join_token(&["sixth", "--role", "worker"]);
+    let secret = format!("dml_{}", secret.rsplit('_').next().unwrap());
+    let output = guarded.with_token(&secret, &["dataset", "ls"]);
+    assert!(words(&output).contains("this token is for worker, and this takes read"), "{}", words(&output));
+}
+
+fn key_party(file: &Path) -> Party {
+    match Credentials::from_pem(&fs::read(file).unwrap()).unwrap() {
+        Credentials::Own(own) => own.party(),
+        Credentials::Key(_) => panic!("{} is the key of a cluster", file.display()),
+    }
+}
+
+#[test]
+fn whose_certificate_was_revoked_is_refused_everywhere() {
+    let guarded = Guarded::start();
+    let out = |name: &str| guarded.path(&format!("{name}.pem"));
+    for (name, role) in [("third", "db"), ("fourth", "worker"), ("helper", "admin")] {
+        let (key, out) = (guarded.path("secrets/cluster.pem"), out(name));
+        let arguments = ["cluster", "certify", role, "--key", key.to_str().unwrap(), "--out"];
+        let made = program(DML).args(arguments).arg(out).output().unwrap();
+        assert!(made.status.success(), "{}", words(&made));
+    }
+    let (_third, address) = node(&guarded, DB, "third", &[]);
+    let (_fourth, at) = node(&guarded, WORKER, "fourth", &["--slots", "1"]);
+    guarded.active(5, "all are there");
+    let helper = out("helper");
+    let as_helper = || guarded.dml(&["--identity", helper.to_str().unwrap(), "model", "ls"]);
+    assert!(as_helper().status.success(), "{}", words(&as_helper()));
+
+    for name in ["fourth", "helper", "third"] {
+        let revoked = guarded.admin(&["cluster", "revoke", &key_party(&out(name)).name()]);
+        assert!(revoked.status.success(), "{}", words(&revoked));
+    }
+    for (name, told) in [("third", "twelve hexadecimal digits"), ("worker-1", "twelve hexadecimal digits")] {
+        let output = guarded.admin(&["cluster", "revoke", name]);
+        assert!(!output.status.success() && words(&output).contains(told), "{}", words(&output));
+    }
+    let listed = guarded.admin(&["cluster", "revoked"]);
+    assert!(words(&listed).contains(&key_party(&out("helper")).name()), "{}", words(&listed));
+    until(PATIENCE, "the administrator is refused", || match as_helper() {
+        output if words(&output).contains("was revoked") => Ok(()),
+        output => Err(words(&output)),
+    });
+    guarded.active(3, "the db node is not counted any more, and the worker not heard of");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        for name in ["third", "fourth"] {
+            let Credentials::Own(own) = Credentials::from_pem(&fs::read(out(name)).unwrap()).unwrap() else {
+                panic!("{name} has a certificate of its own")
+            };
+            for db in guarded.dbs {
+                let peer = own.dial(Role::Db).unwrap().peer(db);
+                assert_eq!(ask(&peer, "GET", "/v1/nodes").await, Ok(403), "{name}");
+            }
+        }
+    });
+    // A worker that is told to begin at the node that was revoked turns to the others, and users of the worker that was
+    // revoked are told.
+    fs::copy(guarded.path("secrets/cluster.pem"), out("fifth")).unwrap();
+    let (_fifth, fifth) = node(&guarded, WORKER, "fifth", &["--join", &address.to_string(), "--slots", "1"]);
+    guarded.active(4, "the new worker is heard of");
+    until(PATIENCE, "the node that was revoked is left alone", || {
+        let log = guarded.log("fifth");
+        if log.contains(&key_party(&out("third")).name()) { Ok(()) } else { Err(log) }
+    });
+    let admin = guarded.path("secrets/admin.pem");
+    let asked = |worker: SocketAddr| {
+        let url = format!("https://{worker}");
+        let arguments = ["--cluster", &url, "--identity", admin.to_str().unwrap(), "--json", "cluster"];
+        program(DML).args(arguments).output().unwrap()
+    };
+    assert!(asked(fifth).status.success(), "{}", words(&asked(fifth)));
+    let outcome = words(&asked(at));
+    assert!(outcome.contains("was revoked"), "{outcome}");
 }

@@ -11,6 +11,7 @@ use crate::{
     job::{Job, Work},
     merge::{self, Merge},
     planted::{self, Bug},
+    revocation::Revocation,
     token::Token,
     training::Training,
 };
@@ -31,6 +32,8 @@ pub enum Kind {
     Job,
     /// A token.
     Token,
+    /// A certificate that is not trusted any more.
+    Revocation,
 }
 
 impl Kind {
@@ -43,6 +46,7 @@ impl Kind {
             Self::Prediction => "prediction",
             Self::Job => "job",
             Self::Token => "token",
+            Self::Revocation => "revocation",
         }
     }
 }
@@ -59,6 +63,8 @@ pub enum Body {
     Job(Job),
     /// A token.
     Token(Token),
+    /// A certificate that is not trusted any more.
+    Revocation(Revocation),
 }
 
 impl Body {
@@ -69,6 +75,7 @@ impl Body {
             Self::Training(training) => training.spec.id(),
             Self::Job(job) => job.spec.id(),
             Self::Token(token) => token.id(),
+            Self::Revocation(revocation) => revocation.id(),
         }
     }
 
@@ -82,6 +89,7 @@ impl Body {
                 Work::Prepare { .. } | Work::Fit { .. } | Work::Evaluate { .. } => Kind::Job,
             },
             Self::Token(_) => Kind::Token,
+            Self::Revocation(_) => Kind::Revocation,
         }
     }
 
@@ -89,7 +97,7 @@ impl Body {
     pub fn blobs(&self) -> Vec<Digest> {
         match self {
             Self::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
-            Self::Training(_) | Self::Token(_) => Vec::new(),
+            Self::Training(_) | Self::Token(_) | Self::Revocation(_) => Vec::new(),
             Self::Job(job) => {
                 let mut blobs = job.spec.work.blobs();
                 blobs.extend(job.progress.state);
@@ -224,7 +232,7 @@ impl Merge for Record {
                         mine.merge(theirs) || learned
                     }
                     (Some(Body::Job(mine)), Some(Body::Job(theirs))) => mine.merge(theirs) || learned,
-                    // Datasets and tokens never change, and an id names one kind of thing.
+                    // Datasets, tokens and revocations never change, and an id names one kind of thing.
                     _ => learned,
                 }
             }
@@ -337,6 +345,13 @@ mod tests {
             r#"cec60282cf09de7a99","scope":"write","expires_ms":7}}}"#
         );
         assert_eq!(core::str::from_utf8(&bytes), Ok(golden));
+    }
+
+    #[test]
+    fn the_format_of_revocations_is_golden() {
+        let body = Body::Revocation(Revocation { holder: "worker-0000000000ff".into() });
+        let golden = r#"{"v":1,"life":1,"names":{},"body":{"revocation":{"holder":"worker-0000000000ff"}}}"#;
+        assert_eq!(core::str::from_utf8(&Record::new(body).to_bytes()), Ok(golden));
     }
 
     #[test]

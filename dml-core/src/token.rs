@@ -5,11 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 
-/// What the holder of a token may do; each includes what comes before it.
+/// What the holder of a token may do. The first two are good once, for a certificate; of the others each includes what
+/// comes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// Become a worker.
+    Worker,
+    /// Become a db node.
+    Db,
     /// Look at everything, and predict.
     Read,
     /// Create and delete tables, trainings and predictions.
@@ -19,9 +24,16 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether it is good once, for the certificate of a node.
+    pub fn is_to_join(self) -> bool {
+        self < Self::Read
+    }
+
     /// The word for it in messages.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Worker => "worker",
+            Self::Db => "db",
             Self::Read => "read",
             Self::Write => "write",
             Self::Admin => "admin",

@@ -18,8 +18,9 @@ use crate::{
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewToken, NewTraining, NodeView, Page, PredictedRows,
-        PredictionView, RoutingView, RowsToPredict, RowsView, TokenView, TrainingView,
+        DatasetView, ModelView, NewPrediction, NewRevocation, NewToken, NewTraining, NodeView, Page,
+        PredictedRows, PredictionView, RevocationView, RoutingView, RowsToPredict, RowsView, TokenView,
+        TrainingView,
     },
 };
 
@@ -284,6 +285,20 @@ impl Client {
         self.list("tokens", limit, cursor).await
     }
 
+    /// Revokes the certificate of a node or an administrator, for good.
+    pub async fn revoke(&self, node: &str) -> Result<NewRevocation, ClientError> {
+        self.post("/v1/revocations", &NewRevocation { node: node.into() }).await
+    }
+
+    /// A page of revoked certificates, newest first.
+    pub async fn revocations(
+        &self,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<RevocationView>, ClientError> {
+        self.list("revocations", limit, cursor).await
+    }
+
     /// The nodes of the cluster.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         let page: Page<NodeView> = self.get("/v1/nodes").await?;
@@ -324,7 +339,9 @@ impl Client {
 
     /// Whether any of the nodes is alive; it may be a db node, too.
     pub async fn alive(&self) -> Result<(), ClientError> {
-        self.answering().await.map(drop)
+        let node = self.answering().await?;
+        let asked = node.call(Request::get("/healthz").body(Body::empty()).expect("a plain path"));
+        checked(in_time(node, PROBE, asked).await?).await.map(drop)
     }
 
     /// A worker that is alive.

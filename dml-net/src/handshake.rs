@@ -13,8 +13,9 @@ use axum::{
 use dml_core::{Digest, id::NotADigest, member::Member};
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{peer::PeerError, problem::Problem};
+use crate::{identity::IdentityError, peer::PeerError, problem::Problem};
 
 /// The version of what db nodes say to each other. Those of another version leave each other alone.
 pub const VERSION: u32 = 2;
@@ -40,6 +41,11 @@ impl ClusterId {
     /// The cluster of this name. Anybody can say it: it keeps apart those who mean to be apart.
     pub fn named(name: &str) -> Self {
         Self(Digest::of_value(&("dml cluster", name)))
+    }
+
+    /// The cluster whose certificate is in this PEM file.
+    pub fn of_pem(pem: &[u8]) -> Result<Self, IdentityError> {
+        Ok(Self::of_certificate(&CertificateDer::from_pem_slice(pem)?))
     }
 
     /// The cluster with this certificate, which nobody else can say and prove.

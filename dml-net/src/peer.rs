@@ -28,7 +28,7 @@ use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     handshake::{self, ClusterId},
-    identity::{Tls, Trust},
+    identity::{Revoked, Tls, Trust},
     view::Role,
 };
 
@@ -161,12 +161,14 @@ impl Peer {
 #[derive(Clone)]
 pub struct Dial {
     cluster: ClusterId,
+    /// Whom it does not trust any more.
+    revoked: Option<Revoked>,
     connect: Arc<dyn Fn(SocketAddr) -> Peer + Send + Sync>,
 }
 
 impl Dial {
     fn new(connect: impl Fn(SocketAddr) -> Peer + Send + Sync + 'static) -> Self {
-        Self { cluster: ClusterId::default(), connect: Arc::new(connect) }
+        Self { cluster: ClusterId::default(), revoked: None, connect: Arc::new(connect) }
     }
 
     /// The same in the name of another cluster than the default one.
@@ -177,6 +179,11 @@ impl Dial {
     /// The cluster to which peers are told that we belong.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// Whom it does not trust any more; none if it looks at nobody's certificate.
+    pub(crate) fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.as_ref()
     }
 
     /// The node at an address.
@@ -193,7 +200,8 @@ pub fn http() -> Dial {
 
 /// Dials nodes of a role over TLS.
 pub fn https(trust: &Trust, to: Role) -> Dial {
-    over(Tls::new(connector(DIAL), trust, to, DIAL))
+    let dial = over(Tls::new(connector(DIAL), trust, to, DIAL));
+    Dial { revoked: Some(trust.revoked().clone()), ..dial }
 }
 
 /// Dials over any network: the connector opens the connections.

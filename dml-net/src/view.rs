@@ -321,6 +321,23 @@ pub struct TokenView {
     pub secret: Option<Secret>,
 }
 
+/// A certificate that is to be trusted no more.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRevocation {
+    /// The name of its holder: a db node or worker as it is listed, or the administrator that `dml cluster init` named.
+    pub node: String,
+}
+
+/// A certificate that is not trusted any more.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RevocationView {
+    /// The name of its holder.
+    pub node: String,
+    /// When it was revoked: milliseconds since 1970.
+    pub created_ms: u64,
+}
+
 /// A node of the cluster.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct NodeView {

@@ -105,7 +105,8 @@ enum Reach {
 fn reach(request: &Request) -> Reach {
     match request {
         Request::Create { body, .. } => Reach::Root(body.id()),
-        Request::Watch { id, .. } | Request::Cancel { id } | Request::Delete { id } => Reach::Of(*id),
+        Request::Watch { id, .. } | Request::Cancel { id } => Reach::Of(*id),
+        Request::Delete { id } | Request::Redeem { id } => Reach::Of(*id),
         Request::Route { id } | Request::Leases { id } => Reach::Of(*id),
         Request::Report { lease, .. } => Reach::Root(lease.root),
         Request::Find { .. } | Request::List { .. } | Request::Workers => Reach::Everyone,
@@ -118,6 +119,8 @@ fn reach(request: &Request) -> Reach {
 fn noun(request: &Request) -> &'static str {
     if let Request::Cancel { .. } = request {
         Kind::Training.name()
+    } else if let Request::Redeem { .. } = request {
+        Kind::Token.name()
     } else if let Request::Report { .. } = request {
         Kind::Job.name()
     } else {
@@ -206,7 +209,11 @@ impl Node {
         let ticket = self.asks.next;
         let wait = if let Request::Watch { wait_ms, .. } = &request {
             Duration::from_millis(*wait_ms).min(self.settings.max_wait)
-        } else if let Request::Create { .. } | Request::Cancel { .. } | Request::Delete { .. } = &request {
+        } else if let Request::Create { .. }
+        | Request::Cancel { .. }
+        | Request::Delete { .. }
+        | Request::Redeem { .. } = &request
+        {
             // They wait for copies.
             self.settings.copy_patience * 3
         } else {
@@ -264,7 +271,8 @@ impl Node {
             Request::Create { .. }
             | Request::Watch { .. }
             | Request::Cancel { .. }
-            | Request::Delete { .. } => {
+            | Request::Delete { .. }
+            | Request::Redeem { .. } => {
                 return None;
             }
             Request::Claim(_) | Request::Renew { .. } | Request::Report { .. } | Request::Leave { .. } => {

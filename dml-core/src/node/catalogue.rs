@@ -50,14 +50,14 @@ impl Catalogue {
     pub(super) fn job(&self, id: &Digest) -> Option<&Job> {
         match self.body(id)? {
             Body::Job(job) => Some(job),
-            Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
+            Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
         }
     }
 
     pub(super) fn training(&self, id: &Digest) -> Option<&Training> {
         match self.body(id)? {
             Body::Training(training) => Some(training),
-            Body::Dataset(_) | Body::Job(_) | Body::Token(_) => None,
+            Body::Dataset(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => None,
         }
     }
 
@@ -76,8 +76,20 @@ impl Catalogue {
     pub(super) fn bytes(&self, id: &Digest) -> u64 {
         match self.body(id) {
             Some(Body::Dataset(dataset)) => dataset.chunks.iter().map(|chunk| chunk.bytes).sum(),
-            Some(Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => 0,
+            Some(Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) | None => 0,
         }
+    }
+
+    /// Whose certificates are not trusted any more.
+    pub(super) fn revoked(&self) -> impl Iterator<Item = &str> {
+        let things = self.of_kind(Kind::Revocation).into_iter();
+        things.filter_map(|(_, id, _)| {
+            if let Some(Body::Revocation(revocation)) = self.body(&id) {
+                Some(&*revocation.holder)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = Digest> {
@@ -355,14 +367,14 @@ impl Naming<'_> {
 fn parent(body: &Body) -> Option<Digest> {
     match body {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }
 
 /// What was asked for, without what only work and requests may bring about.
 fn as_asked(body: Body) -> Body {
     match body {
-        Body::Dataset(_) | Body::Token(_) => body,
+        Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => body,
         Body::Training(training) => Body::Training(Training { stops: 0, ..training }),
         Body::Job(job) => Body::Job(Job::new(job.spec)),
     }
@@ -415,7 +427,7 @@ impl Node {
             (!here && (!there || self.catalogue.get(id).is_some())).then(|| missing(Kind::Dataset.name(), id))
         };
         match body {
-            Body::Dataset(_) | Body::Token(_) => None,
+            Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => None,
             Body::Training(training) => dataset(&training.spec.problem.dataset),
             Body::Job(job) => {
                 let parent = job.spec.parent.filter(|parent| self.catalogue.training(parent).is_none());
@@ -483,7 +495,7 @@ impl Node {
                 let models = 0..training.spec.models.len();
                 models.filter_map(|m| self.catalogue.job(&training.spec.model_id(id, m))?.result()).collect()
             }
-            Body::Job(_) | Body::Token(_) => Vec::new(),
+            Body::Job(_) | Body::Token(_) | Body::Revocation(_) => Vec::new(),
         };
         self.delete_unless_used(ticket, id, needs);
     }
@@ -499,11 +511,21 @@ impl Node {
         self.await_copies(ticket, Response::Done, id);
     }
 
+    /// Deletes a token that is good once, unless it has been used.
+    pub(super) fn redeem(&mut self, ticket: Ticket, id: Digest) {
+        let good = matches!(self.catalogue.body(&id), Some(Body::Token(token)) if token.scope.is_to_join());
+        if good {
+            return self.delete_now(ticket, id);
+        }
+        let refusal = Refusal::NotFound { what: Kind::Token.name().into(), text: id.to_string() };
+        self.answer(ticket, Response::Refused(refusal));
+    }
+
     /// Something unfinished, outside the family of `id`, that needs one of these.
     pub(super) fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
         self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
             let used = match self.catalogue.body(&user)? {
-                Body::Dataset(_) | Body::Token(_) => return None,
+                Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => return None,
                 Body::Training(training) => alloc::vec![training.spec.problem.dataset],
                 Body::Job(job) if job.spec.parent.is_none() => {
                     job.spec.work.blobs().into_iter().chain([job.spec.work.dataset()]).collect()
@@ -534,7 +556,7 @@ impl Node {
                 !training::state_of(&models).is_final()
             }
             Some(Body::Job(job)) => job.is_open(),
-            Some(Body::Dataset(_) | Body::Token(_)) | None => false,
+            Some(Body::Dataset(_) | Body::Token(_) | Body::Revocation(_)) | None => false,
         }
     }
 }

@@ -221,9 +221,10 @@ impl Node {
         let dead = self.routing.holders(&root).len().saturating_sub(holders.len());
         let counted = if planted::is(Bug::CountsDeadHolders) { dead } else { 0 };
         let present = holders.len() + coming + counted;
-        let chosen = replication::place(root, present, self.settings.replication, &candidates);
+        let factor = self.factor(&root);
+        let chosen = replication::place(root, present, factor, &candidates);
         // What is on its way may get lost, and who was avoided may be tried again: it is looked at once more.
-        let lacks = present < self.settings.replication as usize && holders.len() <= self.active().len();
+        let lacks = present < factor as usize && holders.len() <= self.active().len();
         if coming > 0 || lacks {
             self.lacking.insert(root)
         } else {

@@ -117,6 +117,11 @@ pub enum Request {
         /// The dataset, training or prediction.
         id: Digest,
     },
+    /// Use a token that is good once: it is deleted, and whoever asks again is told that there is none. Its owner decides.
+    Redeem {
+        /// The token.
+        id: Digest,
+    },
     /// Ask for work; wait for some if there is none.
     Claim(Claim),
     /// Renew leases.
@@ -177,7 +182,9 @@ impl Request {
             Self::Report { outcome: Outcome::Failed(_) | Outcome::Released { .. }, .. } => Vec::new(),
             Self::Find { .. } | Self::List { .. } | Self::Watch { .. } | Self::Workers => Vec::new(),
             Self::Claim(_) | Self::Renew { .. } | Self::Leave { .. } => Vec::new(),
-            Self::Cancel { .. } | Self::Delete { .. } | Self::Leases { .. } => Vec::new(),
+            Self::Cancel { .. } | Self::Delete { .. } | Self::Redeem { .. } | Self::Leases { .. } => {
+                Vec::new()
+            }
             Self::Locate { .. } | Self::Route { .. } | Self::Users { .. } => Vec::new(),
         }
     }

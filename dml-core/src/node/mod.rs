@@ -277,6 +277,22 @@ impl Node {
         self.catalogue.get(id)
     }
 
+    /// Whose certificates are not trusted any more.
+    pub fn revoked(&self) -> impl Iterator<Item = &str> {
+        self.catalogue.revoked()
+    }
+
+    /// How many nodes are to keep a thing.
+    fn factor(&self, root: &Digest) -> u32 {
+        match self.catalogue.body(root) {
+            // Each has to know by itself whom not to trust, also when nobody else is there.
+            Some(Body::Revocation(_)) => u32::MAX,
+            Some(Body::Dataset(_) | Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => {
+                self.settings.replication
+            }
+        }
+    }
+
     /// Whether a record refers to this blob.
     pub fn refers_to(&self, blob: &Digest) -> bool {
         self.catalogue.refers_to(blob)
@@ -290,6 +306,7 @@ impl Node {
             Request::Create { body, name } => return self.create(ticket, body, name, time_ms),
             Request::Cancel { id } => return self.cancel(ticket, id),
             Request::Delete { id } => return self.delete(ticket, id),
+            Request::Redeem { id } => return self.redeem(ticket, id),
             Request::Watch { id, seen, wait_ms } => {
                 let until = wait(wait_ms);
                 match self.family(id, seen) {

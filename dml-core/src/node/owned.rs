@@ -156,7 +156,7 @@ impl Node {
         if holders.is_empty() {
             return Response::Refused(Refusal::NotFound { what: "record".into(), text: id.to_string() });
         }
-        Response::Route(Route { root, owner: self.owner(&root), holders, factor: self.settings.replication })
+        Response::Route(Route { root, owner: self.owner(&root), holders, factor: self.factor(&root) })
     }
 
     fn address(&self, node: NodeId) -> Option<core::net::SocketAddr> {

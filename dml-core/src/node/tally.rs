@@ -44,7 +44,7 @@ impl Node {
     pub fn tally(&self) -> Tally {
         let under = self.lacking.iter().filter(|root| {
             let (copies, nodes) = (self.active_holders(root).len(), self.active().len() + 1);
-            self.owned.contains(root) && copies < nodes.min(self.settings.replication as usize)
+            self.owned.contains(root) && copies < nodes.min(self.factor(root) as usize)
         });
         let (ready, _) = self.shares.ready();
         let Leases { granted, lost_in_all, .. } = self.leases;

@@ -158,6 +158,7 @@ impl World<'_> {
             Request::Leave { worker, .. } => ledger.held.retain(|_, held| held.worker != *worker),
             Request::Find { .. } | Request::List { .. } | Request::Watch { .. } | Request::Claim(_) => {}
             Request::Renew { .. }
+            | Request::Redeem { .. }
             | Request::Locate { .. }
             | Request::Route { .. }
             | Request::Users { .. } => {}
@@ -213,7 +214,7 @@ impl World<'_> {
             Some(Body::Training(training)) if training.stops > 0 && !training.is_cancelled() => {
                 self.reach(Sometimes::TakenUpAgain);
             }
-            Some(Body::Training(_) | Body::Dataset(_) | Body::Token(_)) | None => {}
+            Some(Body::Training(_) | Body::Dataset(_) | Body::Token(_) | Body::Revocation(_)) | None => {}
         }
     }
 
@@ -356,6 +357,6 @@ fn has_grown(before: &Record, now: &Record) -> bool {
 pub(super) fn job_of(record: &Record) -> Option<&crate::Job> {
     match record.body.as_ref()? {
         Body::Job(job) => Some(job),
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }

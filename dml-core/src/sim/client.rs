@@ -96,7 +96,7 @@ impl World<'_> {
         let thing = self.things.iter().find(|thing| thing.id == *dataset);
         thing.map_or_else(Vec::new, |thing| match &thing.body {
             Body::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
-            Body::Training(_) | Body::Job(_) | Body::Token(_) => Vec::new(),
+            Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => Vec::new(),
         })
     }
 
@@ -131,6 +131,7 @@ impl World<'_> {
             }
             Request::Report { .. }
             | Request::Leave { .. }
+            | Request::Redeem { .. }
             | Request::Locate { .. }
             | Request::Route { .. } => Duration::ZERO,
             Request::Users { .. } | Request::Leases { .. } | Request::Workers => Duration::ZERO,
@@ -261,7 +262,7 @@ impl World<'_> {
                 continue;
             }
             match &self.things[n].body {
-                Body::Dataset(_) | Body::Token(_) => {}
+                Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => {}
                 Body::Training(training) => needed.push(training.spec.problem.dataset),
                 Body::Job(job) => {
                     needed.push(job.spec.work.dataset());

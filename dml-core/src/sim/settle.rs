@@ -256,7 +256,7 @@ impl World<'_> {
     pub(super) fn goes_on(&self, thing: &Thing) -> bool {
         match self.newest(thing).and_then(|record| record.body.as_ref()) {
             Some(Body::Training(training)) => !training.is_cancelled(),
-            Some(Body::Dataset(_) | Body::Job(_) | Body::Token(_)) => true,
+            Some(Body::Dataset(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) => true,
             None => false,
         }
     }
@@ -316,7 +316,7 @@ fn families(records: &BTreeMap<Digest, Record>) -> Families<'_> {
     for (id, record) in records {
         let root = match &record.body {
             Some(Body::Job(job)) => job.spec.parent.unwrap_or(*id),
-            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_)) => *id,
+            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_)) => *id,
             None => continue,
         };
         families.entry(root).or_default().push((*id, record));

@@ -14,11 +14,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::prelude::{BASE64_STANDARD, Engine};
-use dml_core::{Body, Digest, Scope, Token, node};
+use dml_core::{Body, Digest, Revocation, Scope, Token, node};
 
 use super::{ask, tokens::now, unexpected};
 use crate::{
-    identity::{Caller, Party, Secret},
+    identity::{Caller, Party, Secret, refused},
     problem::Problem,
     worker::Worker,
 };
@@ -40,7 +40,13 @@ pub(crate) async fn check(
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let for_people = accepts.is_some_and(|accept| accept.contains("text/html"));
     let granted = match caller {
-        Some(Extension(Caller(Some(Party::Admin)))) => Ok(Scope::Admin),
+        Some(Extension(Caller(Some(party @ Party::Admin(_))))) => {
+            match worker.shared.tokens.is_revoked(&worker, party).await {
+                Ok(false) => Ok(Scope::Admin),
+                Ok(true) => return refused(Some(party)),
+                Err(problem) => Err(problem),
+            }
+        }
         Some(_) | None => granted(&worker, request.headers()).await,
     };
     match granted {
@@ -70,7 +76,7 @@ pub(crate) async fn check(
 fn needed(method: &Method, path: &str) -> Scope {
     let looks = [Method::GET, Method::HEAD].contains(method);
     let predicts = method == Method::POST && path.starts_with("/v1/models/") && path.ends_with("/predict");
-    if path.starts_with("/v1/tokens") {
+    if path.starts_with("/v1/tokens") || path.starts_with("/v1/revocations") {
         Scope::Admin
     } else if looks || predicts {
         Scope::Read
@@ -112,11 +118,11 @@ fn secret(shown: &str) -> Option<Secret> {
     password.parse().ok()
 }
 
-/// The tokens that were shown to this worker lately.
+/// The tokens and certificates that were shown to this worker lately: what is stored under their ids.
 #[derive(Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Digest, (Instant, Option<Token>)>>);
+pub(crate) struct Tokens(Mutex<HashMap<Digest, (Instant, Option<Body>)>>);
 
-/// How long what a db node said of a token is taken for true: a token that is revoked works for so long at most.
+/// How long what a db node said of one is taken for true: one that is revoked works for so long at most.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// How many are remembered.
@@ -125,16 +131,25 @@ const MOST: usize = 1024;
 impl Tokens {
     /// The token that may have this secret, if there is one.
     async fn look_up(&self, worker: &Worker, secret: &Secret) -> Result<Option<Token>, Problem> {
-        let id = Token::id_of(secret.reveal());
-        if let Some((_, token)) = self.lock().get(&id).filter(|(at, _)| at.elapsed() < FRESH) {
-            return Ok(token.clone());
+        let body = self.body(worker, Token::id_of(secret.reveal())).await?;
+        Ok(if let Some(Body::Token(token)) = body { Some(token) } else { None })
+    }
+
+    /// Whether the certificate of somebody was revoked.
+    async fn is_revoked(&self, worker: &Worker, party: Party) -> Result<bool, Problem> {
+        let revocation = Revocation { holder: party.name() };
+        Ok(matches!(self.body(worker, revocation.id()).await?, Some(Body::Revocation(_))))
+    }
+
+    async fn body(&self, worker: &Worker, id: Digest) -> Result<Option<Body>, Problem> {
+        if let Some((_, body)) = self.lock().get(&id).filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(body.clone());
         }
         let asked = Instant::now();
         let question = node::Request::Watch { id, seen: 0, wait_ms: 0 };
-        let token = match ask(worker, question).await {
+        let body = match ask(worker, question).await {
             Ok(node::Response::Family { entries, .. }) => {
-                let body = entries.into_iter().next().and_then(|entry| entry.record.body);
-                if let Some(Body::Token(token)) = body { Some(token) } else { None }
+                entries.into_iter().next().and_then(|entry| entry.record.body)
             }
             Ok(_) => return Err(unexpected()),
             Err(problem) if problem.status == StatusCode::NOT_FOUND => None,
@@ -145,12 +160,12 @@ impl Tokens {
             known.retain(|_, (at, _)| at.elapsed() < FRESH);
         }
         if known.len() < MOST {
-            known.insert(id, (asked, token.clone()));
+            known.insert(id, (asked, body.clone()));
         }
-        Ok(token)
+        Ok(body)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (Instant, Option<Token>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (Instant, Option<Body>)>> {
         self.0.lock().expect("nobody panics while holding it")
     }
 }
@@ -189,6 +204,7 @@ mod tests {
             (Method::PUT, "/v1/nowhere", Scope::Write),
             (Method::GET, "/v1/tokens", Scope::Admin),
             (Method::DELETE, "/v1/tokens/a", Scope::Admin),
+            (Method::POST, "/v1/revocations", Scope::Admin),
         ] {
             assert_eq!(needed(&method, path), scope, "{method} {path}");
         }

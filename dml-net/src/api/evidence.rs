@@ -45,7 +45,7 @@ impl Family {
         let Body::Training(training) = root.record.body? else { return None };
         let jobs = entries.filter_map(|entry| match entry.record.body {
             Some(Body::Job(job)) => Some((entry.id, (job, entry.leased))),
-            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_)) | None => None,
+            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_)) | None => None,
         });
         let name = root.record.names.latest().map(Into::into);
         let created_ms = root.record.names.since();

@@ -11,6 +11,7 @@ mod openapi;
 mod predictions;
 mod range;
 mod recent;
+mod revocations;
 mod table_body;
 mod tokens;
 mod trainings;
@@ -35,6 +36,7 @@ pub(crate) use keys::Keys;
 pub(crate) use recent::Recent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use table_body::Lengths;
+pub(crate) use tokens::now;
 
 use crate::{
     link::LinkError,
@@ -69,6 +71,7 @@ pub(crate) fn router(worker: Worker) -> Router {
         .route("/v1/predictions", post(predictions::create).get(predictions::list))
         .route("/v1/predictions/{id}", get(predictions::show).delete(predictions::delete))
         .route("/v1/predictions/{id}/results", get(predictions::results))
+        .route("/v1/revocations", post(revocations::create).get(revocations::list))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::delete))
         .route("/v1/nodes", get(nodes::list))

@@ -109,7 +109,7 @@ async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
 fn parent(body: Body) -> Option<Digest> {
     match body {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }
 

@@ -12,8 +12,9 @@ use super::table_body::{ARROW, NDJSON, PARQUET};
 use crate::{
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewToken, NewTraining, NodeView, Page, PredictedRows,
-        PredictionView, RoutingView, RowsToPredict, RowsView, TokenView, TrainingView,
+        DatasetView, ModelView, NewPrediction, NewRevocation, NewToken, NewTraining, NodeView, Page,
+        PredictedRows, PredictionView, RevocationView, RoutingView, RowsToPredict, RowsView, TokenView,
+        TrainingView,
     },
 };
 
@@ -192,6 +193,15 @@ impl Api {
             .gives("201", "The token, with its secret this once.", [created]);
         self.list::<TokenView>("/v1/tokens", "tokens");
         self.delete("/v1/tokens/{id}", "a token: it is of no use any more");
+        let (new, created) = (self.of::<NewRevocation>(), self.of::<NewRevocation>());
+        self.operation(
+            "post",
+            "/v1/revocations",
+            "Revokes the certificate of a node or an administrator, for good",
+        )
+        .takes([new])
+        .gives("201", "It is refused by every node that hears of it.", [created]);
+        self.list::<RevocationView>("/v1/revocations", "revoked certificates");
     }
 
     fn cluster(&mut self) {

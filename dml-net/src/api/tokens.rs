@@ -77,9 +77,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn guarded(worker: &Worker) -> Result<(), Problem> {
-    let detail =
-        "this cluster answers everybody: tokens are for one with certificates, see `dml cluster init`";
+pub(super) fn guarded(worker: &Worker) -> Result<(), Problem> {
+    let detail = "this cluster answers everybody: tokens and revocations are for one with certificates, see `dml cluster init`";
     worker.shared.options.guarded.then_some(()).ok_or_else(|| Problem::conflict("no-certificates", detail))
 }
 
@@ -91,7 +90,7 @@ fn view(entry: Entry) -> Option<TokenView> {
 }
 
 /// The time, for people and for tokens that expire.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

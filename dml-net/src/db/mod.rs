@@ -2,6 +2,7 @@
 //! the other db nodes and writes to them, and does what the brain says. It computes nothing.
 
 mod blobs;
+mod join;
 mod meters;
 mod nodes;
 mod post;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     discover::{Discover, Discovery},
     handshake::same_cluster,
-    identity::{Identity, IdentityError, nodes_only},
+    identity::{ClusterKey, Identity, IdentityError, Party, Revoked, nodes_only},
     membership::{Change, Membership, Neighbour},
     metrics::observed,
     peer::{self, Dial},
@@ -35,7 +36,7 @@ pub use dml_core::node::Settings;
 use meters::Meters;
 pub(crate) use post::PATH as LETTERS;
 use post::Post;
-pub(crate) use routes::{ASKS, MAX_BLOB};
+pub(crate) use routes::{ASKS, MAX_BLOB, REVOKED};
 use runtime::Inbox;
 
 /// Why a db node cannot be, or could not go on.
@@ -72,6 +73,8 @@ pub struct Options {
     pub keep_free: u64,
     /// Who it is, if it is to answer nodes of its cluster alone and is served over TLS.
     pub identity: Option<Identity>,
+    /// The cluster's key, if it is to make certificates for machines with a token to join.
+    pub key: Option<Arc<ClusterKey>>,
 }
 
 /// What stays free of a disk unless one says otherwise, in bytes: room for copies, deletions and whoever else writes there.
@@ -80,7 +83,7 @@ pub const KEEP_FREE: u64 = 256 << 20;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { settings: Settings::default(), network: None, keep_free: KEEP_FREE, identity: None }
+        Self { settings: Settings::default(), network: None, keep_free: KEEP_FREE, identity: None, key: None }
     }
 }
 
@@ -127,8 +130,9 @@ struct Shell {
     membership: Option<Membership>,
     post: Option<Post>,
     end: watch::Receiver<Option<Arc<DbError>>>,
-    /// Whether it answers nodes with certificates alone.
-    guarded: bool,
+    /// If it answers nodes with certificates alone, those whose certificates were revoked.
+    revoked: Option<Revoked>,
+    key: Option<Arc<ClusterKey>>,
 }
 
 impl Db {
@@ -146,9 +150,9 @@ impl Db {
 
     /// Starts a node on any store.
     pub fn start(store: Arc<dyn Store>, options: Options) -> Result<Self, DbError> {
-        let Options { settings, network, keep_free, identity } = options;
+        let Options { settings, network, keep_free, identity, key } = options;
         let id = node_id(&*store)?;
-        let guarded = identity.is_some();
+        let revoked = identity.as_ref().map(Identity::revoked);
         let workers = match identity {
             Some(identity) => identity.dial(Role::Worker)?,
             None => peer::http(),
@@ -172,12 +176,15 @@ impl Db {
         let blobs = Blobs::new(store.clone(), post.clone(), meters.clone());
         let (id, leaving) = (id.to_string(), watch::Sender::new(false));
         let shell =
-            Shell { me, id, blobs, keep_free, inbox, meters, leaving, membership, post, end, guarded };
+            Shell { me, id, blobs, keep_free, inbox, meters, leaving, membership, post, end, revoked, key };
         let db = Self { shell: Arc::new(shell) };
         if let Some(changes) = changes {
             tokio::spawn(follow(Arc::downgrade(&db.shell), changes));
         }
         tokio::spawn(probe::run(Arc::downgrade(&db.shell), workers));
+        if db.shell.revoked.is_some() {
+            tokio::spawn(heed(Arc::downgrade(&db.shell)));
+        }
         Ok(db)
     }
 
@@ -201,7 +208,10 @@ impl Db {
             }
             None => router,
         };
-        let router = if self.shell.guarded { router.layer(middleware::from_fn(nodes_only)) } else { router };
+        let router = match &self.shell.revoked {
+            Some(revoked) => router.layer(middleware::from_fn_with_state(revoked.clone(), nodes_only)),
+            None => router,
+        };
         observed(router, self.shell.meters.requests.clone())
     }
 
@@ -274,6 +284,25 @@ async fn follow(shell: std::sync::Weak<Shell>, mut changes: mpsc::UnboundedRecei
     }
 }
 
+/// How often a node looks whose certificates were revoked.
+const HEED: Duration = Duration::from_secs(1);
+
+/// Takes note of whose certificates were revoked. The records are on every node.
+async fn heed(shell: std::sync::Weak<Shell>) {
+    loop {
+        let Some(shell) = shell.upgrade() else { return };
+        let names = |node: &Node| node.revoked().map(String::from).collect::<Vec<_>>();
+        let Some(names) = shell.inbox.look(names).await else { return };
+        let news = shell.revoked.as_ref().map(|revoked| revoked.learn(names)).unwrap_or_default();
+        // What a worker had in hand goes to others at once.
+        for worker in news.into_iter().filter(|name| matches!(Party::named(name), Ok(Party::Worker(_)))) {
+            shell.inbox.ask(Request::Leave { worker, dead: true }).await;
+        }
+        drop(shell);
+        tokio::time::sleep(HEED).await;
+    }
+}
+
 /// Who was seen in earlier lives of this node. What cannot be read was written by another version: it is learned anew.
 fn known_members(store: &dyn Store) -> Result<Vec<Member>, DbError> {
     let saved = store.setting(MEMBERS)?;
@@ -297,6 +326,14 @@ pub fn node_id(store: &dyn Store) -> Result<NodeId, DbError> {
     let new = NodeId::new(random());
     store.set_setting(IDENTITY, new.to_string().as_bytes())?;
     Ok(new)
+}
+
+/// Gives a store that has no node's name yet the name of a certificate. A store keeps the name that it has.
+pub fn become_node(store: &dyn Store, id: NodeId) -> Result<(), DbError> {
+    if store.setting(IDENTITY)?.is_none() {
+        store.set_setting(IDENTITY, id.to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Twelve random hexadecimal digits.

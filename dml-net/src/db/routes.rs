@@ -17,16 +17,29 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 
 use super::{
-    Db, meters, nodes,
+    Db, join, meters, nodes,
     post::{FORMAT, PATH as LETTERS},
 };
-use crate::{identity::Caller, link::Answers, metrics, problem::Problem, view::DiskView, words::size};
+use crate::{
+    identity::{Caller, Revoked, join::PATH as JOIN},
+    link::Answers,
+    metrics,
+    problem::Problem,
+    view::DiskView,
+    words::size,
+};
 
 /// The largest blob: a chunk is 16 MiB of CSV, and a state or model may be larger.
 pub(crate) const MAX_BLOB: usize = 256 << 20;
 
 /// Where several requests are asked at once.
 pub(crate) const ASKS: &str = "/v1/asks";
+
+/// Whose certificates were revoked, as far as this node has heard.
+pub(crate) const REVOKED: &str = "/v1/revoked";
+
+/// The largest request to join, in bytes.
+const MAX_JOIN: usize = 16 << 10;
 
 /// The largest request to the brain: the record of a dataset with very many chunks.
 const MAX_ASK: usize = 64 << 20;
@@ -41,6 +54,8 @@ pub(super) fn router(db: Db) -> Router {
         .route(LETTERS, post(letters).layer(DefaultBodyLimit::max(MAX_LETTERS)))
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
         .route("/v1/nodes", get(nodes::list))
+        .route(REVOKED, get(revoked))
+        .route(JOIN, post(join::join).layer(DefaultBodyLimit::max(MAX_JOIN)))
         .route(metrics::PATH, get(meters::page))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
@@ -53,6 +68,10 @@ async fn ready(State(db): State<Db>) -> Result<&'static str, Problem> {
     }
     let answer = db.shell.inbox.look(|_| ()).await;
     answer.map(|()| "ready\n").ok_or_else(|| Problem::unavailable("this db node has stopped"))
+}
+
+async fn revoked(State(db): State<Db>) -> Json<Vec<String>> {
+    Json(db.shell.revoked.as_ref().map(Revoked::names).unwrap_or_default())
 }
 
 fn leaving() -> Problem {
@@ -68,7 +87,7 @@ async fn asks(State(db): State<Db>, Json(requests): Json<Vec<Request>>) -> Json<
     Json(join_all(requests.into_iter().map(|request| answer(&db, request))).await)
 }
 
-async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
+pub(super) async fn answer(db: &Db, request: Request) -> Result<Response, Problem> {
     let blobs = db.shell.blobs.ensure(request.blobs(), None).await.map_err(stored)?;
     if let Some(blob) = blobs {
         let detail = format!("blob {blob} is not here: send it first, then what names it");

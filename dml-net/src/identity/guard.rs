@@ -3,30 +3,38 @@
 
 use axum::{
     Extension,
-    extract::Request,
+    extract::{Request, State},
     http::StatusCode,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{Caller, Party};
+use super::{Caller, Party, Revoked, join};
 use crate::problem::Problem;
 
 /// What db nodes alone say to each other.
 const DB_ONLY: [&str; 2] = [crate::db::LETTERS, crate::membership::PATH];
 
 /// What anybody may ask.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN: [&str; 3] = ["/healthz", "/readyz", join::PATH];
 
 /// Lets nodes of the cluster in, each to what it is for.
-pub(crate) async fn nodes_only(caller: Option<Extension<Caller>>, request: Request, next: Next) -> Response {
+pub(crate) async fn nodes_only(
+    State(revoked): State<Revoked>,
+    caller: Option<Extension<Caller>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     let party = caller.and_then(|Extension(Caller(party))| party);
+    if !revoked.admits(party) {
+        return refused(party);
+    }
     let may = match party {
-        Some(Party::Db(_)) => true,
-        Some(Party::Worker) => !DB_ONLY.contains(&path),
+        Some(Party::Worker(_)) => !DB_ONLY.contains(&path),
         // So that programs that watch the cluster can ask every node for its metrics.
-        Some(Party::Admin) => path == crate::metrics::PATH,
+        Some(Party::Admin(_)) => path == crate::metrics::PATH,
+        Some(Party::Db(_)) => true,
         None => false,
     };
     if may || OPEN.contains(&path) {
@@ -35,6 +43,13 @@ pub(crate) async fn nodes_only(caller: Option<Extension<Caller>>, request: Reque
     let who = party.map_or_else(|| "somebody without a certificate".into(), |party| party.to_string());
     let detail = format!("{who} may not ask a db node for {path}: users ask a worker");
     Problem::new(StatusCode::FORBIDDEN, "not-a-node", detail).into_response()
+}
+
+/// What somebody is told whose certificate was revoked.
+pub(crate) fn refused(party: Option<Party>) -> Response {
+    let who = party.map_or_else(|| "nobody".into(), |party| party.name());
+    let detail = format!("the certificate of {who} was revoked: ask an administrator for another one");
+    Problem::new(StatusCode::FORBIDDEN, "revoked", detail).into_response()
 }
 
 #[cfg(test)]
@@ -87,7 +102,7 @@ mod tests {
         let options = db::Options { network: Some(network), identity: Some(identity), ..Default::default() };
         let router =
             Db::start(Arc::new(dml_store::MemoryStore::default()), options).expect("memory").router();
-        let (admin, worker) = (Some(Party::Admin), Some(Party::Worker));
+        let (admin, worker) = (Some(Party::admin()), Some(Party::worker()));
         let db = |n: u8| Some(Party::Db(member(n).id));
         for (caller, path, body, status) in [
             (None, "/healthz", None, 200),

@@ -7,7 +7,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -63,6 +63,29 @@ impl ClusterKey {
     /// that compare them with the certificate; and at those of its own machine.
     pub fn certify(&self, party: Party, addresses: &[IpAddr]) -> Result<Identity, IdentityError> {
         let key = KeyPair::generate()?;
+        let certificate = self.sign(party, &key, addresses)?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Identity::new(certificate, self.ca.clone(), key)
+    }
+
+    /// The certificates of a party that keeps its key for itself, and of the cluster, in PEM. The key is a point of the
+    /// curve P-256, uncompressed.
+    pub(crate) fn certify_key(
+        &self,
+        party: Party,
+        key: &[u8],
+        addresses: &[IpAddr],
+    ) -> Result<String, IdentityError> {
+        let certificate = self.sign(party, &Point(key), addresses)?;
+        Ok(section("CERTIFICATE", &certificate) + &self.certificate_pem())
+    }
+
+    fn sign(
+        &self,
+        party: Party,
+        key: &impl PublicKeyData,
+        addresses: &[IpAddr],
+    ) -> Result<CertificateDer<'static>, IdentityError> {
         let mut params = params(PARTY_YEARS);
         params.is_ca = IsCa::ExplicitNoCa;
         params.distinguished_name = named(&party.to_string());
@@ -72,8 +95,8 @@ impl ClusterKey {
         params.use_authority_key_identifier_extension = true;
         let role = match party {
             Party::Db(_) => Some(Role::Db),
-            Party::Worker => Some(Role::Worker),
-            Party::Admin => None,
+            Party::Worker(_) => Some(Role::Worker),
+            Party::Admin(_) => None,
         };
         if let Some(role) = role {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
@@ -84,9 +107,20 @@ impl ClusterKey {
             params.subject_alt_names.extend(own.iter().chain(addresses).map(|ip| SanType::IpAddress(*ip)));
         }
         let issuer = Issuer::new(self::params(CLUSTER_YEARS), &self.key);
-        let certificate = params.signed_by(&key, &issuer)?.der().clone();
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Identity::new(certificate, self.ca.clone(), key)
+        Ok(params.signed_by(key, &issuer)?.der().clone())
+    }
+}
+
+/// A public key that somebody has sent.
+struct Point<'a>(&'a [u8]);
+
+impl PublicKeyData for Point<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
     }
 }
 

@@ -7,11 +7,15 @@
 //! The rest is the verification that every TLS client does.
 
 mod guard;
+pub(crate) mod join;
 mod key;
+mod party;
+mod pinned;
+mod revoked;
 mod secret;
 mod tls;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use dml_core::NodeId;
@@ -26,6 +30,7 @@ use tokio_rustls::rustls::{
     version::TLS13,
 };
 
+use self::pinned::Pinned;
 use crate::{
     handshake::ClusterId,
     peer::{self, Dial},
@@ -33,45 +38,14 @@ use crate::{
     view::Role,
 };
 
-pub(crate) use guard::nodes_only;
+pub(crate) use guard::{nodes_only, refused};
+pub use join::{JoinError, JoinToken, NotAJoinToken, join, scope};
 pub use key::ClusterKey;
 use key::section;
+pub use party::{Name, Party};
+pub use revoked::Revoked;
 pub use secret::{NotASecret, Secret};
 pub(crate) use tls::Tls;
-
-/// Whom a certificate makes its holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
-    /// The db node of this name.
-    Db(NodeId),
-    /// A worker.
-    Worker,
-    /// Somebody who may do everything that users can.
-    Admin,
-}
-
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Db(id) => write!(f, "dml:db/{id}"),
-            Self::Worker => f.write_str("dml:worker"),
-            Self::Admin => f.write_str("dml:admin"),
-        }
-    }
-}
-
-impl FromStr for Party {
-    type Err = IdentityError;
-
-    fn from_str(text: &str) -> Result<Self, IdentityError> {
-        let db = || text.strip_prefix("dml:db/")?.parse().ok().map(Self::Db);
-        match text {
-            "dml:worker" => Ok(Self::Worker),
-            "dml:admin" => Ok(Self::Admin),
-            _ => db().ok_or(IdentityError::Nobody),
-        }
-    }
-}
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +82,7 @@ struct Parts {
     ca: CertificateDer<'static>,
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
+    revoked: Revoked,
 }
 
 /// What a file holds that says who somebody is.
@@ -119,6 +94,14 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// The key of a cluster, if that is what it is.
+    pub fn into_key(self) -> Option<ClusterKey> {
+        match self {
+            Self::Key(key) => Some(*key),
+            Self::Own(_) => None,
+        }
+    }
+
     /// Reads what [`ClusterKey::to_pem`] or [`Identity::to_pem`] wrote.
     pub fn from_pem(text: &[u8]) -> Result<Self, IdentityError> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>()?;
@@ -140,7 +123,7 @@ impl Identity {
         key: PrivatePkcs8KeyDer<'static>,
     ) -> Result<Self, IdentityError> {
         let party = party(&certificate).ok_or(IdentityError::Nobody)?;
-        Ok(Self(Arc::new(Parts { party, ca, certificate, key })))
+        Ok(Self(Arc::new(Parts { party, ca, certificate, key, revoked: Revoked::default() })))
     }
 
     /// Who it is.
@@ -151,6 +134,11 @@ impl Identity {
     /// Of which cluster.
     pub fn cluster(&self) -> ClusterId {
         ClusterId::of_certificate(&self.0.ca)
+    }
+
+    /// Whom it does not trust any more: all that is made of it shares what it hears.
+    pub fn revoked(&self) -> Revoked {
+        self.0.revoked.clone()
     }
 
     /// What is written to a file: the certificates of the party and of the cluster, and the key.
@@ -186,14 +174,33 @@ impl Identity {
 
 /// Whom a client trusts, and what it shows.
 #[derive(Clone)]
-pub struct Trust(Arc<ClientConfig>);
+pub struct Trust {
+    config: Arc<ClientConfig>,
+    revoked: Revoked,
+}
 
 impl Trust {
     /// Trusts the nodes of the cluster with this certificate (PEM), and shows nothing.
     pub fn cluster(ca: &[u8]) -> Result<Self, IdentityError> {
         let roots = roots(&CertificateDer::from_pem_slice(ca)?)?;
         let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
-        Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+        Ok(Self::new(config.with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    /// Trusts the nodes of the cluster whose certificate has this digest, and shows nothing.
+    pub(crate) fn pinned(cluster: ClusterId) -> Result<Self, IdentityError> {
+        let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Pinned::new(cluster)));
+        Ok(Self::new(config.with_no_client_auth()))
+    }
+
+    fn new(config: ClientConfig) -> Self {
+        Self { config: Arc::new(config), revoked: Revoked::default() }
+    }
+
+    /// Whom it does not trust any more.
+    pub(crate) fn revoked(&self) -> &Revoked {
+        &self.revoked
     }
 
     /// Trusts the nodes of the same cluster, and shows its own certificate.
@@ -201,7 +208,8 @@ impl Trust {
         let roots = roots(&identity.0.ca)?;
         let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
         let config = config.with_root_certificates(roots);
-        Ok(Self(Arc::new(config.with_client_auth_cert(identity.chain(), identity.key())?)))
+        let config = config.with_client_auth_cert(identity.chain(), identity.key())?;
+        Ok(Self { revoked: identity.revoked(), ..Self::new(config) })
     }
 }
 

@@ -20,7 +20,7 @@ fn certified(key: &ClusterKey, party: Party) -> Identity {
 fn what_is_written_is_read() {
     let key = key();
     let id = NodeId::new(42);
-    for party in [Party::Db(id), Party::Worker, Party::Admin] {
+    for party in [Party::Db(id), Party::worker(), Party::admin()] {
         assert_eq!(party.to_string().parse::<Party>().ok(), Some(party));
         let identity = certified(&key, party);
         let Ok(Credentials::Own(read)) = Credentials::from_pem(identity.to_pem().as_bytes()) else {
@@ -30,7 +30,7 @@ fn what_is_written_is_read() {
     }
     // The key of a cluster that was read makes members of the same cluster.
     let Ok(Credentials::Key(read)) = Credentials::from_pem(key.to_pem().as_bytes()) else { panic!("no key") };
-    assert_eq!(certified(&read, Party::Worker).cluster(), key.cluster());
+    assert_eq!(certified(&read, Party::worker()).cluster(), key.cluster());
     let three = key.certificate_pem().repeat(2) + &key.to_pem();
     for bad in ["", "hello", &key.certificate_pem(), &three] {
         assert!(Credentials::from_pem(bad.as_bytes()).is_err(), "{bad}");
@@ -64,7 +64,7 @@ async fn those_of_one_cluster_know_each_other_and_nobody_else() {
     let (ours, theirs) = (key(), key());
     let db = certified(&ours, Party::Db(NodeId::new(1)));
     let address = served(&db).await;
-    for party in [Party::Db(NodeId::new(2)), Party::Worker, Party::Admin] {
+    for party in [Party::Db(NodeId::new(2)), Party::worker(), Party::admin()] {
         let dial = certified(&ours, party).dial(Role::Db).expect("a certificate");
         assert_eq!(ask(dial.peer(address)).await.expect("an answer"), party.to_string());
     }
@@ -72,10 +72,10 @@ async fn those_of_one_cluster_know_each_other_and_nobody_else() {
     assert_eq!(ask(peer::https(&trust, Role::Db).peer(address)).await.expect("an answer"), "nobody");
 
     let refused = async |dial: Dial| ask(dial.peer(address)).await.expect_err("it is refused").to_string();
-    let worker = certified(&ours, Party::Worker);
+    let worker = certified(&ours, Party::worker());
     let why = refused(worker.dial(Role::Worker).expect("a certificate")).await;
     assert!(why.contains("its certificate is not that of such a node"), "this is no worker: {why}");
-    let foreigner = certified(&theirs, Party::Worker);
+    let foreigner = certified(&theirs, Party::worker());
     let why = refused(foreigner.dial(Role::Db).expect("a certificate")).await;
     assert!(
         why.contains("its certificate is not that of such a node"),
@@ -92,7 +92,7 @@ async fn those_of_one_cluster_know_each_other_and_nobody_else() {
 
 #[tokio::test]
 async fn who_does_not_speak_tls_is_told() {
-    let address = served(&certified(&key(), Party::Worker)).await;
+    let address = served(&certified(&key(), Party::worker())).await;
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("it reads");
     let mut answer = [0; 12];
@@ -102,7 +102,7 @@ async fn who_does_not_speak_tls_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let plain = listener.local_addr().expect("it is bound");
     tokio::spawn(crate::serve::serve(listener, Router::new(), std::future::pending()));
-    let dial = certified(&key(), Party::Admin).dial(Role::Worker).expect("a certificate");
+    let dial = certified(&key(), Party::admin()).dial(Role::Worker).expect("a certificate");
     let why = ask(dial.peer(plain)).await.expect_err("it cannot be").to_string();
     assert!(why.contains("is it a node without --identity?"), "{why}");
 }

@@ -24,7 +24,7 @@ use tokio_rustls::{
 };
 use tower::{BoxError, Service};
 
-use super::{Trust, server_name};
+use super::{Revoked, Trust, party, server_name};
 use crate::view::Role;
 
 /// Opens connections to nodes of one role of a cluster.
@@ -33,13 +33,15 @@ pub(crate) struct Tls {
     tcp: HttpConnector,
     tls: TlsConnector,
     name: ServerName<'static>,
+    revoked: Revoked,
     /// How long the handshake may take.
     patience: Duration,
 }
 
 impl Tls {
     pub(crate) fn new(tcp: HttpConnector, trust: &Trust, to: Role, patience: Duration) -> Self {
-        Self { tcp, tls: TlsConnector::from(Arc::clone(&trust.0)), name: server_name(to), patience }
+        let tls = TlsConnector::from(Arc::clone(&trust.config));
+        Self { tcp, tls, name: server_name(to), revoked: trust.revoked.clone(), patience }
     }
 }
 
@@ -54,12 +56,17 @@ impl Service<Uri> for Tls {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let (connecting, tls, name) = (self.tcp.call(to), self.tls.clone(), self.name.clone());
-        let patience = self.patience;
+        let (revoked, patience) = (self.revoked.clone(), self.patience);
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
             let shaken = tokio::time::timeout(patience, tls.connect(name, stream)).await;
             let shaken = shaken.map_err(|_| "it does not answer in TLS: is it a node without --identity?")?;
-            Ok(TokioIo::new(Encrypted(shaken.map_err(explain)?)))
+            let stream = shaken.map_err(explain)?;
+            let server = stream.get_ref().1.peer_certificates().and_then(|chain| party(chain.first()?));
+            let server = server.map(|party| party.name());
+            let stream = Encrypted { stream, server, revoked };
+            stream.trusted()?;
+            Ok(TokioIo::new(stream))
         })
     }
 }
@@ -76,12 +83,25 @@ fn explain(error: io::Error) -> BoxError {
     error.into()
 }
 
-/// A connection over TLS.
-pub(crate) struct Encrypted(TlsStream<TcpStream>);
+/// A connection over TLS. It breaks off when the certificate at its other end is revoked.
+pub(crate) struct Encrypted {
+    stream: TlsStream<TcpStream>,
+    /// What the node there is called.
+    server: Option<String>,
+    revoked: Revoked,
+}
+
+impl Encrypted {
+    fn trusted(&self) -> io::Result<()> {
+        let refused = || io::Error::other("its certificate was revoked");
+        let trusted = self.server.as_ref().is_none_or(|server| !self.revoked.has(server));
+        trusted.then_some(()).ok_or_else(refused)
+    }
+}
 
 impl Connection for Encrypted {
     fn connected(&self) -> Connected {
-        self.0.get_ref().0.connected()
+        self.stream.get_ref().0.connected()
     }
 }
 
@@ -91,7 +111,8 @@ impl AsyncRead for Encrypted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        self.trusted()?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -101,7 +122,8 @@ impl AsyncWrite for Encrypted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        self.trusted()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -109,18 +131,19 @@ impl AsyncWrite for Encrypted {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        self.trusted()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     addresses::plausible,
+    db::REVOKED,
     discover::Discovery,
     handshake::{ClusterId, Greeting, greet},
+    identity::Revoked,
     peer::Dial,
     view::{NodeView, Page, Role},
 };
@@ -62,6 +64,9 @@ pub(super) async fn run(shared: Weak<Shared>, discovery: Discovery, dial: Dial) 
         let told = if found > 0 { told + add(link.neighbours().await) } else { told };
         hurry = if found + told > 0 { ROUNDS } else { hurry.saturating_sub(1) };
         link.probe(dial.cluster()).await;
+        if let Some(revoked) = dial.revoked() {
+            link.heed(revoked).await;
+        }
         let alone = !link.lock().any_active();
         if alone != was_alone.unwrap_or(!alone) {
             link.tell(alone);
@@ -121,6 +126,16 @@ impl Link {
             }
         }
         Vec::new()
+    }
+
+    /// Hears whose certificates were revoked. All are asked: one whose own was would not say so.
+    async fn heed(&self, revoked: &Revoked) {
+        let nodes = self.lock().in_order();
+        let told = nodes.iter().take(PROBES).map(async |node| {
+            let answer = exchange(&node.peer, &Question::get(REVOKED), PATIENCE).await.ok();
+            answer.and_then(|(_, bytes)| serde_json::from_slice::<Vec<String>>(&bytes).ok())
+        });
+        revoked.learn(join_all(told).await.into_iter().flatten().flatten());
     }
 
     async fn list(&self, node: &Node) -> Option<Vec<NodeView>> {

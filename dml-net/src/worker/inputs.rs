@@ -129,7 +129,7 @@ impl Shared {
                 self.cache.keep_dataset(id, &dataset);
                 Ok(dataset)
             }
-            Some(Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => {
+            Some(Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) | None => {
                 Err(LinkError::Garbled("no dataset under a dataset's id"))
             }
         }

@@ -2,7 +2,11 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
-use crate::member::{Member, NodeId};
+use crate::{
+    member::{Member, NodeId},
+    revocation::Revocation,
+    token::{Scope, Token},
+};
 
 /// Nodes, their disks, and the letters between those that are not cut off.
 struct Net {
@@ -176,6 +180,39 @@ fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
         assert_eq!(net.create(1, dataset).1, copies, "again is as good as once");
         net.agree(copies as usize);
     }
+}
+
+#[test]
+fn a_revocation_is_known_to_every_node_also_to_one_that_comes_later() {
+    let mut net = Net::new(5);
+    net.split(&[5]);
+    let holder = "worker-0000000000ff";
+    let (id, replicas) = net.create(2, Body::Revocation(Revocation { holder: holder.into() }));
+    assert_eq!(replicas, 3, "nobody waits for all of them");
+    net.pass(2);
+    assert_eq!(net.holders(id), [1, 2, 3, 4]);
+    net.split(&[]);
+    net.pass(5);
+    for (n, node) in &net.nodes {
+        assert_eq!(node.revoked().collect::<Vec<_>>(), [holder], "node {n}");
+        assert_eq!(node.tally().under_replicated, 0, "node {n}");
+    }
+}
+
+#[test]
+fn a_token_that_is_good_once_is_used_once_whomever_one_asks() {
+    let mut net = Net::new(4);
+    let token = |scope| Token::new(if scope == Scope::Db { "a secret" } else { "another" }, scope, None);
+    let (id, _) = net.create(1, Body::Token(token(Scope::Db)));
+    assert_eq!(net.ask(4, Request::Redeem { id }), Response::Done);
+    for n in 1..=4 {
+        let again = net.ask(n, Request::Redeem { id });
+        assert!(matches!(again, Response::Refused(Refusal::NotFound { .. })), "{again:?}");
+    }
+    let (id, _) = net.create(1, Body::Token(token(Scope::Write)));
+    let user = net.ask(1, Request::Redeem { id });
+    assert!(matches!(user, Response::Refused(Refusal::NotFound { .. })), "it is not to join: {user:?}");
+    assert!(net.nodes.values().any(|node| node.record(&id).is_some_and(|record| record.body.is_some())));
 }
 
 #[test]
