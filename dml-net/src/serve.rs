@@ -10,7 +10,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -75,19 +75,39 @@ const MAX_HEAD: usize = 64 << 10;
 /// The longest path with its query, in bytes.
 const MAX_PATH: usize = 8 << 10;
 
-/// What is said to somebody for whom there is no connection left. Like a datagram it may get lost.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
 /// The first byte of a handshake in TLS.
 const HANDSHAKE: u8 = 0x16;
 
+/// What is said to somebody for whom there is no connection left. Like a datagram it may get lost.
+static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let detail =
+        "there are as many connections as there may be, in all or from this address: try again later";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", detail);
+    bare(&problem, "retry-after: 5\r\n")
+});
+
 /// What is said to somebody who does not speak TLS.
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 40\r\n\r\n\
-    this port speaks TLS: ask with https://\n";
+static PLAIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let detail = "this port speaks TLS alone: ask with https://, and say whom to trust (--ca) or who you are (--identity)";
+    bare(&Problem::new(StatusCode::BAD_REQUEST, "tls-only", detail), "")
+});
 
 /// What is said to somebody who began a request and did not go on.
-const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+static LATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let detail = "the head of this request did not come in time: send it at once";
+    bare(&Problem::new(StatusCode::REQUEST_TIMEOUT, "head-too-slow", detail), "")
+});
+
+/// A problem as it goes over the wire where there is no request to answer.
+fn bare(problem: &Problem, headers: &str) -> Vec<u8> {
+    let body = serde_json::to_string(problem).expect("plain fields");
+    let (status, title, length) = (problem.status, &problem.title, body.len());
+    format!(
+        "HTTP/1.1 {status} {title}\r\n{headers}connection: close\r\ncontent-type: application/problem+json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
 
 /// Serves a router with the usual limits until `end` is ready, then finishes the requests under way.
 pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Output = ()>) {
@@ -127,7 +147,7 @@ impl Server {
                     }
                     None => {
                         tracing::debug!(%from, "a connection too many");
-                        let _ = stream.try_write(FULL);
+                        let _ = stream.try_write(&FULL);
                     }
                 },
                 Err(error) => {
@@ -159,7 +179,7 @@ impl Server {
             // The first byte of whoever speaks TLS; others are told.
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-                let _ = stream.try_write(PLAIN);
+                let _ = stream.try_write(&PLAIN);
             }
             TlsAcceptor::from(tls).accept(stream).await
         };
@@ -207,7 +227,7 @@ impl Server {
         if error.is_timeout() && !parts.read_buf.is_empty() {
             // Whoever has not begun another request need not be told that the connection ends.
             let mut stream = parts.io.into_inner();
-            let _ = stream.write_all(LATE).await;
+            let _ = stream.write_all(&LATE).await;
             let _ = stream.shutdown().await;
         }
     }

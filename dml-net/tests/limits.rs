@@ -91,7 +91,7 @@ async fn each_limit_has_its_status() {
     let cases = [
         ("all is well", get("host: localhost"), 200, ""),
         ("no HTTP", "\x16\x03\x01 hello\r\n\r\n".into(), 400, ""),
-        ("half a head", "GET / HTTP/1.1\r\nhost: lo".into(), 408, ""),
+        ("half a head", "GET / HTTP/1.1\r\nhost: lo".into(), 408, "head-too-slow"),
         ("no body", post(100, ""), 408, "body-too-slow"),
         ("half a body", post(100, r#"{"dataset": "#), 408, "body-too-slow"),
         ("a large body", post(large.len(), &large), 413, "body-too-large"),
@@ -165,7 +165,7 @@ async fn who_comes_too_late_is_told_and_may_come_again() {
     for _ in 0..3 {
         taken.push(TcpStream::connect(address).await.unwrap());
     }
-    assert_eq!(verdict(&told(address, b"").await).0, 503);
+    assert_eq!(verdict(&told(address, b"").await), (503, "too-many-connections".into()));
     taken.pop();
     let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let start = Instant::now();
