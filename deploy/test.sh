@@ -14,6 +14,9 @@ if docker compose version &>/dev/null; then
 fi
 work=$(mktemp -d)
 log=$work/compose.log
+# The cluster has certificates; who asks here is its administrator.
+export DML_SECRETS=$work/secrets
+tls=(--cacert "$DML_SECRETS/ca.pem" --cert "$DML_SECRETS/admin.pem")
 # Only in a network with addresses that were named can a container be given the one back that it had.
 cat >"$work/network.yaml" <<YAML
 networks:
@@ -68,10 +71,12 @@ eventually() {
 }
 
 healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "$1") = healthy ]]; }
-ready() { curl -sf --max-time 2 "http://$(ip "$1"):7300/readyz"; }
-urls() { for w in $(containers worker); do printf 'http://%s:7300,' "$(ip "$w")"; done; }
-dml() { dist/dml --cluster "$(urls)" "$@"; }
-at() { dist/dml --cluster "http://$(ip "$1"):7300" "${@:2}"; }
+# Addresses change here; what is verified is that it is such a node of this cluster.
+asked() { curl -sf --max-time 2 "${tls[@]}" --connect-to "::$(ip "$2"):" "https://$1.dml.internal:$3"; }
+ready() { asked worker "$1" 7300/readyz; }
+urls() { for w in $(containers worker); do printf 'https://%s:7300,' "$(ip "$w")"; done; }
+dml() { dist/dml --cluster "$(urls)" --identity "$DML_SECRETS/admin.pem" "$@"; }
+at() { dist/dml --cluster "https://$(ip "$1"):7300" --identity "$DML_SECRETS/admin.pem" "${@:2}"; }
 
 # Trains and predicts with the containers named first: what a user does.
 use() {
@@ -89,13 +94,14 @@ sees() { at "$1" training show "$2"; }
 whole() {
     local n
     for n in 1 2 3; do
-        page=$(curl -sf --max-time 2 "http://$(ip "$(db $n)"):7301/metrics") || return 1
+        page=$(asked db "$(db $n)" 7301/metrics) || return 1
         grep -q '^dml_db_nodes{state="active"} 3$' <<<"$page" && grep -q '^dml_data_under_replicated 0$' <<<"$page" || return 1
     done
 }
 
 images() {
     [[ -x dist/db && -x dist/worker && -x dist/dml ]] || deploy/dist.sh
+    deploy/secrets.sh "$DML_SECRETS" >>"$log"
     local program size
     for program in db worker; do
         docker build -q -f deploy/Dockerfile --build-arg PROGRAM=$program -t dml-$program --target prebuilt dist &>>"$log"
@@ -154,6 +160,10 @@ composed() {
     local took=$((($(date +%s%N) - start) / 1000000))
     echo "from nothing to the first prediction: $took ms"
     ((took <= 15000)) || fail "it took more than 15 s"
+    local stranger
+    stranger=$(curl -s --cacert "$DML_SECRETS/ca.pem" --connect-to "::$(ip "$(worker 1)"):" -o "$work/stranger" -w '%{http_code}' \
+        https://worker.dml.internal:7300/v1/models)
+    [[ $stranger = 401 ]] || fail "a stranger is answered with $stranger"
     eventually 20 whole
     for n in $(containers db1) $(containers worker); do
         eventually 20 healthy "$n"
@@ -239,7 +249,10 @@ composed() {
 }
 
 # A command of the console application in the network of the users, at whichever worker.
-user() { docker run --rm --network ${project}_users -v "$PWD/data:/data:ro" dml-dml --cluster http://tasks.worker:7300 "$@"; }
+user() {
+    docker run --rm --user 0 --network ${project}_users -v "$PWD/data:/data:ro" -v "$DML_SECRETS:/secrets:ro" dml-dml \
+        --cluster https://tasks.worker:7300 --identity /secrets/admin.pem "$@"
+}
 nodes() { [[ $(user --json cluster | grep -c '"state": "active"') -eq $1 ]]; }
 
 swarmed() {
@@ -247,6 +260,7 @@ swarmed() {
     docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml-dml --target prebuilt dist &>>"$log"
     docker swarm init --advertise-addr 127.0.0.1 >/dev/null || fail "this machine is in a swarm already"
     touch "$work/swarm"
+    docker secret create dml_cluster "$DML_SECRETS/cluster.pem" >/dev/null
     docker stack deploy -c deploy/swarm.yaml $project &>>"$log"
     eventually 60 nodes 6
     user train /data/penguins.csv --target species --model gaussian_nb --name first &>"$work/train" || fail "no training: $(cat "$work/train")"

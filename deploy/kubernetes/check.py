@@ -41,6 +41,10 @@ for thing in sets:
         ports = {p["name"] for p in container["ports"]}
         for probe in ("livenessProbe", "readinessProbe"):
             expect(container.get(probe, {}).get("httpGet", {}).get("port") in ports, f"{name} has no {probe}")
+        keys = {v["name"] for v in template["spec"].get("volumes", []) if "secret" in v}
+        places = {m["mountPath"] for m in container["volumeMounts"] if m["name"] in keys}
+        identity = named("ConfigMap", "settings")[0]["data"].get("DML_IDENTITY", "")
+        expect(not identity or str(pathlib.PurePosixPath(identity).parent) in places, f"{name} has no key at {identity}")
         for mount in container["volumeMounts"]:
             expect(mount["name"] in volumes, f"{name} mounts the unknown volume {mount['name']}")
         for source in container["envFrom"]:
