@@ -1,7 +1,7 @@
 //! One worker: serves users and computes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use dml_compute::{Engine, Registry};
@@ -10,6 +10,7 @@ use dml_net::{
     discover::{Discovery, Place},
     identity::{Identity, Party},
     link::Link,
+    logs::Logs,
     serve::Server,
     view::Role,
     worker,
@@ -62,7 +63,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options: Options = settings::parse();
-    log::start(options.node.log, options.node.log_format);
+    let logs = log::start(options.node.log, options.node.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(options));
+    let outcome = runtime.block_on(run(options, logs));
     // What is still being computed has been handed back: nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(options: Options, logs: Arc<Logs>) -> Result<(), Box<dyn std::error::Error>> {
     let node = options.node;
     if node.check {
         return check::check(options.listen, node.identity.as_deref(), Role::Worker).await;
@@ -95,8 +96,12 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let dial = identity::dials(identity.as_ref(), &node.cluster_name)?();
     let link = Link::discover(discovery(&options.join, options.cache)?, dial);
     let tls = identity.as_ref().map(Identity::accept).transpose()?;
-    let mut settings =
-        worker::Options { address: Some(address), guarded: tls.is_some(), ..Default::default() };
+    let mut settings = worker::Options {
+        address: Some(address),
+        guarded: tls.is_some(),
+        logs: Some(logs),
+        ..Default::default()
+    };
     if let Some(identity) = &identity {
         settings.name = identity.party().name();
     }

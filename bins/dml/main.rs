@@ -25,10 +25,10 @@ mod training;
 mod up;
 mod welcome;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::CommandFactory;
-use dml_net::view::Role;
+use dml_net::{logs::Logs, view::Role};
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    log::start(level, log::Format::Text);
+    let logs = log::start(level, log::Format::Text);
     let console = Console::new(args.json);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             return Failure::failed(format!("no threads can be started: {error}")).report(args.json);
         }
     };
-    let outcome = runtime.block_on(run(args, &console));
+    let outcome = runtime.block_on(run(args, &console, logs));
     // A read of the terminal that is under way would hold the process up.
     runtime.shutdown_background();
     match outcome {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args, console: &Console) -> Result<(), Failure> {
+async fn run(args: Args, console: &Console, logs: Arc<Logs>) -> Result<(), Failure> {
     let Args { cluster, ca, identity, token, data, command, .. } = args;
     let place = connect::Place { cluster, ca, identity, token, data };
     let Some(command) = command else { return welcome::show(console, &place) };
@@ -81,7 +81,7 @@ async fn run(args: Args, console: &Console) -> Result<(), Failure> {
             let token = if secret == "-" { hidden() } else { secret };
             cluster::join(console, &token, &at, &address, &out).await
         }
-        Command::Up(options) => up::run(console, &place, options).await,
+        Command::Up(options) => up::run(console, &place, options, logs).await,
         Command::Train(_)
         | Command::Predict(_)
         | Command::Dataset { .. }

@@ -1,8 +1,8 @@
 //! `dml up`: a cluster in this process that serves until it is told to end.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use dml_net::{cluster, identity::Party, serve::Server};
+use dml_net::{cluster, identity::Party, logs::Logs, serve::Server};
 use program::{
     identity,
     listen::{self, ListenError},
@@ -16,7 +16,12 @@ use crate::{
     failure::Failure,
 };
 
-pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result<(), Failure> {
+pub(crate) async fn run(
+    console: &Console,
+    place: &Place,
+    options: Up,
+    logs: Arc<Logs>,
+) -> Result<(), Failure> {
     if !place.is_embedded() {
         return Err(Failure::usage("`up` serves a cluster of its own: leave --cluster out"));
     }
@@ -42,6 +47,7 @@ pub(crate) async fn run(console: &Console, place: &Place, options: Up) -> Result
         workers,
         slots,
         guarded: tls.is_some(),
+        logs: Some(logs),
         ..Default::default()
     })?;
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });

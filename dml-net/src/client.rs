@@ -15,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     identity::{Secret, Trust},
+    logs::{Level, Line},
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
@@ -302,6 +303,12 @@ impl Client {
     /// The nodes of the cluster.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         let page: Page<NodeView> = self.get("/v1/nodes").await?;
+        Ok(page.items)
+    }
+
+    /// The last lines of the log of the worker that answers, newest first, that are at least so bad.
+    pub async fn logs(&self, level: Level, limit: usize) -> Result<Vec<Line>, ClientError> {
+        let page: Page<Line> = self.get(&format!("/v1/logs?level={}&limit={limit}", level.name())).await?;
         Ok(page.items)
     }
 

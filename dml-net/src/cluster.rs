@@ -11,6 +11,7 @@ use crate::{
     db::{self, Db, DbError, Network},
     discover::{Discover, Discovery, Fixed},
     link::Link,
+    logs::Logs,
     peer::{InProcess, Peer},
     worker::{self, Worker},
 };
@@ -30,6 +31,8 @@ pub struct Options {
     pub slots: usize,
     /// Whether its workers answer those users alone who show who they are, over TLS.
     pub guarded: bool,
+    /// Where the last lines of this process's log are, if they are kept.
+    pub logs: Option<Arc<Logs>>,
     /// The kinds of models.
     pub registry: Registry,
 }
@@ -43,6 +46,7 @@ impl Default for Options {
             workers: 1,
             slots: worker::Options::default().slots,
             guarded: false,
+            logs: None,
             registry: Registry::default(),
         }
     }
@@ -74,6 +78,7 @@ impl Cluster {
                 name: format!("worker-{n}"),
                 slots: options.slots,
                 guarded: options.guarded,
+                logs: options.logs.clone(),
                 ..Default::default()
             };
             let worker = Worker::new(link, engine.clone(), settings);

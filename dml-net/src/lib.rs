@@ -7,6 +7,7 @@
 //! - `console`: the same in the browser, on every worker.
 //! - [`cluster::Cluster`]: db nodes and workers in one process, wired Router to Router with no socket.
 //! - [`membership`]: which db nodes are there. [`link`]: how a worker reaches them.
+//! - [`logs`]: the last lines of the log, for whoever looks from outside.
 //! - [`identity`]: who is who, over TLS. `metrics`, `trace`: what nodes tell those who watch them.
 //! - [`serve`]: the accept loop. [`discover`]: where nodes are, with [`addresses`], its cache.
 
@@ -20,6 +21,7 @@ pub mod discover;
 pub mod handshake;
 pub mod identity;
 pub mod link;
+pub mod logs;
 pub mod membership;
 mod metrics;
 pub mod peer;

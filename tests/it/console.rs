@@ -137,6 +137,8 @@ async fn a_life_in_the_browser() {
         ("/models", "gradient_boosting"),
         ("/predictions", "prediction"),
         ("/cluster", "db node"),
+        ("/jobs", "of work done twice"),
+        ("/logs", "does not keep its log"),
         ("/console.css", "prefers-color-scheme"),
         ("/console.js", "EventSource"),
     ] {
@@ -175,4 +177,54 @@ async fn the_console_can_live_under_a_path() {
     let browser = Browser(Peer::router(router));
     let page = browser.get("/ml/datasets").await;
     assert!(page.text.contains("<base href=\"/ml/\">"), "{}", page.text);
+}
+
+/// What is waiting is shown before a worker takes it, and who has what while it is worked on.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_shown_while_they_last() {
+    let parts = cluster(0, 1);
+    let browser = Browser(parts.api.clone());
+    assert!(browser.get("/jobs").await.text.contains("Nothing is waiting"));
+    crate::common::upload(&parts.client, "penguins", penguins()).await;
+    let training = parts.client.train(&crate::common::training("penguins", "species")).await.unwrap();
+    let waiting = browser.get("/jobs").await.text;
+    assert!(waiting.contains("penguins-species") && waiting.contains("No worker has a piece"), "{waiting}");
+    let claim = dml::core::node::Claim {
+        worker: "silent".into(),
+        slots: 1,
+        capacity: 1,
+        have: Vec::new(),
+        wait_ms: 0,
+        address: None,
+    };
+    let link = dml::net::link::Link::new([Peer::router(parts.db.router())]);
+    link.ask(&dml::core::node::Request::Claim(claim)).await.unwrap();
+    let held = browser.get("/jobs").await.text;
+    assert!(held.contains("<td>silent</td>") && held.contains("preparation or evaluation"), "{held}");
+    parts.work();
+    parts.client.watch(&training.id.to_string(), |_| ()).await.unwrap();
+    let over = browser.get("/jobs").await.text;
+    assert!(over.contains("Nothing is waiting") && !over.contains("<strong>0</strong> results"), "{over}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_shown_by_how_bad_it_is() {
+    use dml::net::{
+        cluster,
+        logs::{Level, Logs},
+    };
+    let logs = std::sync::Arc::new(Logs::default());
+    let options = cluster::Options { logs: Some(logs.clone()), ..Default::default() };
+    let cluster = dml::Cluster::start(options).unwrap();
+    logs.keep(Level::Info, "dml_net", "a node has come".into());
+    logs.keep(Level::Error, "dml_store", "<b>the disk is full</b>".into());
+    let browser = Browser(Peer::router(cluster.workers()[0].router()));
+    let all = browser.get("/logs").await.text;
+    assert!(all.contains("a node has come") && all.contains("&lt;b&gt;the disk is full"), "{all}");
+    let bad = browser.get("/logs?level=error").await.text;
+    assert!(!bad.contains("a node has come") && bad.contains("the disk is full"), "{bad}");
+    let lines = cluster.client().logs(Level::Info, 1).await.unwrap();
+    assert_eq!(lines.len(), 1, "as many as asked for");
+    assert_eq!(browser.get("/v1/logs?level=loud").await.status, 400);
+    cluster.stop().await;
 }

@@ -76,7 +76,8 @@ pub(crate) async fn check(
 fn needed(method: &Method, path: &str) -> Scope {
     let looks = [Method::GET, Method::HEAD].contains(method);
     let predicts = method == Method::POST && path.starts_with("/v1/models/") && path.ends_with("/predict");
-    if path.starts_with("/v1/tokens") || path.starts_with("/v1/revocations") {
+    let ours = ["/v1/tokens", "/v1/revocations", "/v1/logs"].iter().any(|start| path.starts_with(start));
+    if ours || path == "/logs" {
         Scope::Admin
     } else if looks || predicts {
         Scope::Read
@@ -205,6 +206,9 @@ mod tests {
             (Method::GET, "/v1/tokens", Scope::Admin),
             (Method::DELETE, "/v1/tokens/a", Scope::Admin),
             (Method::POST, "/v1/revocations", Scope::Admin),
+            (Method::GET, "/v1/logs", Scope::Admin),
+            (Method::GET, "/logs", Scope::Admin),
+            (Method::GET, "/jobs", Scope::Read),
         ] {
             assert_eq!(needed(&method, path), scope, "{method} {path}");
         }

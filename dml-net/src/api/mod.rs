@@ -5,6 +5,7 @@ mod datasets;
 mod evidence;
 mod inflate;
 mod keys;
+mod logs;
 mod models;
 mod nodes;
 mod openapi;
@@ -76,6 +77,7 @@ pub(crate) fn router(worker: Worker) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::delete))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/routing/{id}", get(nodes::route))
+        .route("/v1/logs", get(logs::list))
         .route(metrics::PATH, get(worker::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(async || "alive\n"))

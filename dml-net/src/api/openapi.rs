@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::table_body::{ARROW, NDJSON, PARQUET};
 use crate::{
+    logs::Line,
     problem::Problem,
     view::{
         DatasetView, ModelView, NewPrediction, NewRevocation, NewToken, NewTraining, NodeView, Page,
@@ -208,6 +209,16 @@ impl Api {
         let nodes = self.of::<Page<NodeView>>();
         self.operation("get", "/v1/nodes", "Shows every node ever seen").gives("200", "The nodes.", [nodes]);
         self.show::<RoutingView>("/v1/routing/{id}", "where something is, who owns it and who works on it");
+        let lines = self.of::<Page<Line>>();
+        self.operation("get", "/v1/logs", "Shows the last lines of this worker's log, newest first")
+            .about("For administrators, in a cluster that knows its users. The lines are gone when the worker is started again.")
+            .query(
+                "level",
+                json!({ "type": "string", "enum": ["error", "warn", "info", "debug"] }),
+                "At least so bad; `info` by default.",
+            )
+            .query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 2000 }), "How many; 200 by default.")
+            .gives("200", "The lines.", [lines]);
         for (path, about) in [
             ("/healthz", "Whether the worker is alive"),
             ("/readyz", "Whether a db node answers it"),

@@ -2,21 +2,39 @@
 
 use axum::extract::State as Extract;
 use maud::{Markup, html};
+use serde::Deserialize;
 
-use super::{Answer, frame::Frame, words};
+use super::{Answer, Asked, frame::Frame, words};
 use crate::{
     client::Client,
     view::{NodeView, Role},
 };
 
-pub(super) async fn page(Extract(client): Extract<Client>, frame: Frame) -> Answer {
+/// How many nodes are shown at a time.
+const NODES: usize = 50;
+
+/// Which part of the nodes.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Part {
+    from: Option<usize>,
+}
+
+pub(super) async fn page(Extract(client): Extract<Client>, frame: Frame, Asked(part): Asked<Part>) -> Answer {
     let nodes = client.nodes().await.map_err(frame.trouble())?;
+    let from = part.from.unwrap_or(0).min(nodes.len());
+    let shown = &nodes[from..nodes.len().min(from + NODES)];
     let main = html! {
         h1 { "Cluster" }
         p.quiet { "As the db node sees it that this worker asked. While a network is split, each side shows its own nodes as active." }
         div #live data-live="2" {
             (warning(&nodes))
-            (table(&nodes))
+            (table(shown))
+        }
+        @if shown.len() < nodes.len() {
+            p { "Nodes " (from + 1) " to " (from + shown.len()) " of " (nodes.len()) " "
+                @if from > 0 { a.button.plain href={ "cluster?from=" (from.saturating_sub(NODES)) } { "Before" } " " }
+                @if from + shown.len() < nodes.len() { a.button.plain href={ "cluster?from=" (from + NODES) } { "Next" } }
+            }
         }
     };
     Ok(frame.page("Cluster", main))

@@ -26,13 +26,15 @@ const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 /// The sections, as the navigation names them.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("", "Overview"),
     ("datasets", "Datasets"),
     ("trainings", "Trainings"),
     ("models", "Models"),
     ("predictions", "Predictions"),
+    ("jobs", "Jobs"),
     ("cluster", "Cluster"),
+    ("logs", "Log"),
     ("docs", "API"),
 ];
 

@@ -8,6 +8,8 @@
 mod cluster;
 mod datasets;
 mod frame;
+mod jobs;
+mod logs;
 mod models;
 mod overview;
 mod predictions;
@@ -49,7 +51,9 @@ pub(crate) fn router(client: Client) -> Router {
         .route("/predictions", get(predictions::list).post(predictions::begin))
         .route("/predictions/{id}", get(predictions::page))
         .route("/predictions/{id}/delete", post(predictions::delete))
+        .route("/jobs", get(jobs::page))
         .route("/cluster", get(cluster::page))
+        .route("/logs", get(logs::page))
         .route("/docs", get(reference::page))
         .route("/console.css", get(async || file("text/css", include_str!("console.css"))))
         .route("/console.js", get(async || file("text/javascript", include_str!("console.js"))))

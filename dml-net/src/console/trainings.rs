@@ -5,7 +5,7 @@ use dml_compute::metrics::{Report, primary, shown};
 use dml_core::{Kind, Task, training::State};
 use maud::{Markup, html};
 
-use super::{Answer, Asked, Cursor, PAGE, frame, frame::Frame, to, words};
+use super::{Answer, Asked, Cursor, PAGE, frame, frame::Frame, jobs, to, words};
 use crate::{
     client::Client,
     view::{NewValidation, RoutingView, TrainedView, TrainingView, report},
@@ -168,21 +168,10 @@ fn work(training: &TrainingView, routing: &RoutingView) -> Markup {
                 }
             }
         }
-        @if routing.leases.is_empty() { p.quiet { "No worker has a piece of it at the moment." } } @else {
-            table {
-                thead { tr { th { "worker" } th { "job" } th { "piece" } th.number { "lease runs out in" } } }
-                tbody {
-                    @for lease in &routing.leases {
-                        tr {
-                            td { (lease.worker) }
-                            td { (training.models.iter().find(|model| model.id == lease.job).map_or("preparation or evaluation", |model| model.name.as_str())) }
-                            td { "round " (lease.round) ", " @match lease.unit { Some(unit) => { "unit " (unit) } None => "the end of the round" } }
-                            td.number { (words::span(lease.left_ms / 1000)) }
-                        }
-                    }
-                }
-            }
-        }
+        (jobs::held(&routing.leases, |job| {
+            let model = training.models.iter().find(|model| model.id == *job);
+            model.map_or("preparation or evaluation", |model| model.name.as_str()).to_string()
+        }))
     }
 }
 

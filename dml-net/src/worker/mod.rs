@@ -12,7 +12,7 @@ use dml_compute::Engine;
 use dml_core::node::Request;
 use tokio::sync::{Semaphore, watch};
 
-use crate::{api, client::Client, console, link::Link, metrics::observed, peer::Peer};
+use crate::{api, client::Client, console, link::Link, logs::Logs, metrics::observed, peer::Peer};
 pub(crate) use inputs::Cache;
 use meters::Meters;
 pub(crate) use meters::page as metrics;
@@ -30,6 +30,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Whether it answers those users alone who show who they are, over TLS.
     pub guarded: bool,
+    /// Where the last lines of this process's log are, if they are kept.
+    pub logs: Option<Arc<Logs>>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             address: None,
             cache_bytes: 64 << 20,
             guarded: false,
+            logs: None,
         }
     }
 }
