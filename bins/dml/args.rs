@@ -112,6 +112,11 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
         #[command(subcommand)]
         command: Option<ClusterCommand>,
     },
+    /// What the cluster is at, as it moves: nodes, trainings, units of work a second
+    #[command(after_help = "Examples:
+  dml --cluster http://127.0.0.1:7300 top             until q or ctrl-c
+  dml --cluster http://127.0.0.1:7300 top --once      one frame; also where the output is no terminal")]
+    Top(Top),
     /// Tokens, by which users of a cluster with certificates are known: add, list, remove
     Token {
         #[command(subcommand)]
@@ -161,6 +166,13 @@ What is there already stays as it is. Models are trained again, to the same byte
         /// Your shell
         shell: clap_complete::Shell,
     },
+    /// Write a manual page for each command into a directory
+    #[command(after_help = "Example:\n  dml man ~/.local/share/man/man1 && man dml-train")]
+    Man {
+        /// Where to; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 impl Command {
@@ -179,8 +191,10 @@ impl Command {
             | Self::Token { .. }
             | Self::Explain { .. }
             | Self::Snapshot { .. }
+            | Self::Top(_)
             | Self::Up(_)
-            | Self::Completions { .. } => false,
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
         }
     }
 }
@@ -540,6 +554,16 @@ pub(crate) enum RoleArg {
     Db,
     /// A worker
     Worker,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Top {
+    /// Print one frame, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How many seconds to wait between frames
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) every: u16,
 }
 
 #[derive(Debug, clap::Args)]

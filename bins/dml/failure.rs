@@ -78,6 +78,11 @@ impl Failure {
         Self::new(code, format!("{}: {error}", path.display()))
     }
 
+    /// What went wrong, in words.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Tells the user, on stderr, and gives the code to end with.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if !self.what.is_empty() {

@@ -13,6 +13,7 @@ mod explain;
 mod failure;
 mod leaderboard;
 mod listing;
+mod manual;
 mod model;
 mod model_spec;
 mod predict;
@@ -20,6 +21,7 @@ mod progress;
 mod snapshot;
 mod source;
 mod token;
+mod top;
 mod train;
 mod training;
 mod up;
@@ -72,6 +74,7 @@ async fn run(args: Args, console: &Console, logs: Arc<Logs>) -> Result<(), Failu
             clap_complete::generate(shell, &mut Args::command(), "dml", &mut script);
             console.bytes(&script)
         }
+        Command::Man { directory } => manual::write(console, &directory),
         Command::Cluster { command: Some(ClusterCommand::Init { out }) } => cluster::init(console, &out),
         Command::Cluster { command: Some(ClusterCommand::Certify { role, key, out }) } => {
             cluster::certify(console, role, &key, &out)
@@ -92,6 +95,7 @@ async fn run(args: Args, console: &Console, logs: Arc<Logs>) -> Result<(), Failu
         | Command::Snapshot { .. }
         | Command::Restore { .. }
         | Command::Token { .. }
+        | Command::Top(_)
         | Command::Explain { .. } => {
             let session = place.connect(console, command.writes())?;
             let outcome = tokio::select! {
@@ -138,6 +142,7 @@ async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failu
         Command::Restore { directory } => snapshot::restore(session, &directory).await,
         Command::Token { command } => token::run(session, command).await,
         Command::Explain { id } => explain::run(session, &id).await,
-        Command::Up(_) | Command::Completions { .. } => Ok(()),
+        Command::Top(options) => top::run(session, &options).await,
+        Command::Up(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

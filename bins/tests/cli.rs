@@ -274,3 +274,38 @@ fn a_db_node_and_a_worker_are_a_cluster() {
     assert_eq!(nodes["items"].as_array().unwrap().len(), 2, "{nodes}");
     assert!(here.join(".dml-db").is_dir());
 }
+
+#[test]
+fn one_frame_shows_what_the_cluster_is_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    dml(here, &["train", PENGUINS, "--target", "species", "--model", "logistic"]).done();
+    let frame = dml(here, &["top", "--once"]).done();
+    for words in ["1 of 1 db nodes", "units/s", "in this process", "penguins-species", "1 of 1", "100 %"] {
+        assert!(frame.contains(words), "no {words} in {frame}");
+    }
+    let document = dml(here, &["top", "--json"]).json();
+    assert_eq!(document["trainings"][0]["models_done"], 1);
+    assert_eq!((&document["trainings"][0]["state"], &document["busy"]), (&"succeeded".into(), &0.into()));
+    assert!(document["units_per_second"].is_number() && document["nodes"].as_array().unwrap().len() == 2);
+}
+
+/// On a terminal it goes on until it is told to end, and gives the terminal back. `script` is the terminal.
+#[test]
+fn frames_follow_each_other_until_q() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = format!("stty rows 40 cols 120; {} top; stty -a", env!("CARGO_BIN_EXE_dml"));
+    let mut terminal = program("script", directory.path());
+    terminal.args(["-qec", &top, "/dev/null"]).stdin(Stdio::piped());
+    let Ok(mut terminal) = terminal.spawn() else { return };
+    std::thread::sleep(std::time::Duration::from_millis(3500));
+    terminal.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    let ran = Ran::of(terminal.wait_with_output().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(ran.out.matches("db nodes, 1 worker").count() >= 2, "{}", ran.out);
+    let restored = ran.out.rsplit("\u{1b}[?1049l").next().unwrap();
+    assert!(
+        ran.out.contains("\u{1b}[?1049h") && restored.contains(" icanon") && restored.contains(" echo "),
+        "{restored}"
+    );
+}
