@@ -117,13 +117,11 @@ fn state(prediction: &PredictionView) -> String {
 }
 
 /// Waits until a prediction is finished.
-async fn finished(session: &Session<'_>, mut prediction: PredictionView) -> Result<PredictionView, Failure> {
+async fn finished(session: &Session<'_>, prediction: PredictionView) -> Result<PredictionView, Failure> {
     let bar = progress::prediction(session.console, prediction.units);
     let id = prediction.id.to_string();
-    while !prediction.state.is_final() {
-        prediction = session.client.prediction(&id, 1).await?;
-        bar.set_position(prediction.units_done.into());
-    }
+    let told = session.client.watch_prediction(&id, |now| bar.set_position(now.units_done.into()));
+    let prediction = told.await?;
     bar.finish_and_clear();
     match prediction.state {
         State::Succeeded | State::Queued | State::Running => Ok(prediction),

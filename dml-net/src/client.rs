@@ -269,6 +269,24 @@ impl Client {
         self.get(&format!("/v1/predictions/{}?wait={wait_s}s", escape(id))).await
     }
 
+    /// A batch prediction as it moves: calls `each` with every state of it that is seen, the last one included, which is
+    /// returned.
+    pub async fn watch_prediction(
+        &self,
+        id: &str,
+        mut each: impl FnMut(&PredictionView),
+    ) -> Result<PredictionView, ClientError> {
+        let mut wait_s = 0;
+        loop {
+            let view = self.prediction(id, wait_s).await?;
+            each(&view);
+            if view.state.is_final() {
+                return Ok(view);
+            }
+            wait_s = 1;
+        }
+    }
+
     /// The rows predicted so far as CSV, in pieces.
     pub async fn results(&self, id: &str) -> Result<Body, ClientError> {
         let path = format!("/v1/predictions/{}/results", escape(id));
