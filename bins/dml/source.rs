@@ -91,6 +91,7 @@ fn content_type(path: &Path) -> &'static str {
     match unpacked(path).extension().and_then(|extension| extension.to_str()) {
         Some("arrow" | "feather" | "ipc") => "application/vnd.apache.arrow.file",
         Some("arrows") => "application/vnd.apache.arrow.stream",
+        Some("ndjson" | "jsonl") => "application/x-ndjson",
         Some("parquet") => "application/vnd.apache.parquet",
         _ => "text/csv",
     }
@@ -129,6 +130,7 @@ mod tests {
             ("a/houses.csv.gz", "houses", "text/csv"),
             ("houses.2026.csv.zst", "houses.2026", "text/csv"),
             ("houses.arrow.gz", "houses", "application/vnd.apache.arrow.file"),
+            ("houses.jsonl.gz", "houses", "application/x-ndjson"),
             ("houses", "houses", "text/csv"),
         ] {
             assert_eq!(

@@ -39,8 +39,8 @@ function uploads() {
   const [input, bar, words] = ["input", "progress", "p"].map((name) => form.querySelector(name));
   const send = (file) => {
     const request = new XMLHttpRequest();
-    request.open("POST", "v1/datasets?name=" + encodeURIComponent(file.name.replace(/\.(csv|arrow|feather|gz|zst)+$/g, "")));
-    request.setRequestHeader("content-type", /\.(arrow|feather)/.test(file.name) ? "application/vnd.apache.arrow.file" : "text/csv");
+    request.open("POST", "v1/datasets?name=" + encodeURIComponent(file.name.replace(/\.(csv|ndjson|jsonl|arrow|feather|parquet|gz|zst)+$/g, "")));
+    request.setRequestHeader("content-type", /\.(arrow|feather|parquet)/.test(file.name) ? "application/octet-stream" : /\.(ndjson|jsonl)/.test(file.name) ? "application/x-ndjson" : "text/csv");
     request.upload.onprogress = (event) => {
       bar.hidden = false;
       bar.value = event.loaded / Math.max(event.total, 1);
