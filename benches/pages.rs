@@ -135,9 +135,9 @@ fn copy(few: &MemoryStore, many: &MemoryStore, models: u64) -> Result<(), Failur
             all.push((dataset.id(), Some(record.to_bytes())));
         }
     }
-    let training = records.iter().find_map(|record| match &record.body {
-        Some(Body::Training(training)) => Some((record, training)),
-        Some(Body::Dataset(_) | Body::Job(_) | Body::Token(_)) | None => None,
+    let training = records.iter().find_map(|record| {
+        let Some(Body::Training(training)) = &record.body else { return None };
+        Some((record, training))
     });
     let (root, training) = training.ok_or("there is no training")?;
     for seed in 0..models {
