@@ -4,7 +4,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$work"' EXIT
-cargo build --locked --manifest-path "$root/Cargo.toml" -p dml-bins
+# With the features that all tests have together, so that nothing is compiled once more.
+cargo build --locked --manifest-path "$root/Cargo.toml" --workspace --bins --examples
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check pytest mypy pandas scikit-learn
 export DML_TEST_URL=http://127.0.0.1:7495 PYTHONPATH=$root/clients/python PYTHONDONTWRITEBYTECODE=1

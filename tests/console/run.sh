@@ -5,7 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$work"' EXIT
-cargo build --locked --manifest-path "$root/Cargo.toml" -p dml-bins
+# With the features that all tests have together, so that nothing is compiled once more.
+cargo build --locked --manifest-path "$root/Cargo.toml" --workspace --bins --examples
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check selenium axe-selenium-python
 programs=${CARGO_TARGET_DIR:-$root/target}/debug
