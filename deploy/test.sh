@@ -15,8 +15,8 @@ fi
 work=$(mktemp -d)
 log=$work/compose.log
 # The cluster has certificates; who asks here is its administrator.
-export DML_SECRETS=$work/secrets
-tls=(--cacert "$DML_SECRETS/ca.pem" --cert "$DML_SECRETS/admin.pem")
+export SECRETS=$work/secrets
+tls=(--cacert "$SECRETS/ca.pem" --cert "$SECRETS/admin.pem")
 # Only in a network with addresses that were named can a container be given the one back that it had.
 cat >"$work/network.yaml" <<YAML
 networks:
@@ -75,8 +75,8 @@ healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "$1") = healthy ]]
 asked() { curl -sf --max-time 2 "${tls[@]}" --connect-to "::$(ip "$2"):" "https://$1.dml.internal:$3"; }
 ready() { asked worker "$1" 7300/readyz; }
 urls() { for w in $(containers worker); do printf 'https://%s:7300,' "$(ip "$w")"; done; }
-dml() { dist/dml --cluster "$(urls)" --identity "$DML_SECRETS/admin.pem" "$@"; }
-at() { dist/dml --cluster "https://$(ip "$1"):7300" --identity "$DML_SECRETS/admin.pem" "${@:2}"; }
+dml() { dist/dml --cluster "$(urls)" --identity "$SECRETS/admin.pem" "$@"; }
+at() { dist/dml --cluster "https://$(ip "$1"):7300" --identity "$SECRETS/admin.pem" "${@:2}"; }
 
 # Trains and predicts with the containers named first: what a user does.
 use() {
@@ -101,7 +101,7 @@ whole() {
 
 images() {
     [[ -x dist/db && -x dist/worker && -x dist/dml ]] || deploy/dist.sh
-    deploy/secrets.sh "$DML_SECRETS" >>"$log"
+    deploy/secrets.sh "$SECRETS" >>"$log"
     local program size
     for program in db worker; do
         docker build -q -f deploy/Dockerfile --build-arg PROGRAM=$program -t dml-$program --target prebuilt dist &>>"$log"
@@ -161,7 +161,7 @@ composed() {
     echo "from nothing to the first prediction: $took ms"
     ((took <= 15000)) || fail "it took more than 15 s"
     local stranger
-    stranger=$(curl -s --cacert "$DML_SECRETS/ca.pem" --connect-to "::$(ip "$(worker 1)"):" -o "$work/stranger" -w '%{http_code}' \
+    stranger=$(curl -s --cacert "$SECRETS/ca.pem" --connect-to "::$(ip "$(worker 1)"):" -o "$work/stranger" -w '%{http_code}' \
         https://worker.dml.internal:7300/v1/models)
     [[ $stranger = 401 ]] || fail "a stranger is answered with $stranger"
     eventually 20 whole
@@ -250,7 +250,7 @@ composed() {
 
 # A command of the console application in the network of the users, at whichever worker.
 user() {
-    docker run --rm --user 0 --network ${project}_users -v "$PWD/data:/data:ro" -v "$DML_SECRETS:/secrets:ro" dml-dml \
+    docker run --rm --user 0 --network ${project}_users -v "$PWD/data:/data:ro" -v "$SECRETS:/secrets:ro" dml-dml \
         --cluster https://tasks.worker:7300 --identity /secrets/admin.pem "$@"
 }
 nodes() { [[ $(user --json cluster | grep -c '"state": "active"') -eq $1 ]]; }
@@ -260,7 +260,7 @@ swarmed() {
     docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml-dml --target prebuilt dist &>>"$log"
     docker swarm init --advertise-addr 127.0.0.1 >/dev/null || fail "this machine is in a swarm already"
     touch "$work/swarm"
-    docker secret create dml_cluster "$DML_SECRETS/cluster.pem" >/dev/null
+    docker secret create dml_cluster "$SECRETS/cluster.pem" >/dev/null
     docker stack deploy -c deploy/swarm.yaml $project &>>"$log"
     eventually 60 nodes 6
     user train /data/penguins.csv --target species --model gaussian_nb --name first &>"$work/train" || fail "no training: $(cat "$work/train")"

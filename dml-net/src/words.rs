@@ -136,6 +136,6 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        assert_eq!([1, 1023, 1536, 3 << 30].map(size), ["1 byte", "1023 bytes", "1.5 KiB", "3.0 GiB"]);
+        assert_eq!([1, 1023, 1536, 3 << 30].map(size), ["1 byte", "1,023 bytes", "1.5 KiB", "3.0 GiB"]);
     }
 }
