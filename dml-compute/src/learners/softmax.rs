@@ -9,11 +9,32 @@ use crate::{learner::Scores, onnx};
 /// A row of weights an output, each with a weight a feature and, last, the intercept. Two classes have one output (the
 /// second class against the first), more have one a class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Parts")]
 pub struct Softmax {
     /// How many classes.
     pub classes: usize,
     /// The weights of each output.
     pub outputs: Vec<Vec<f64>>,
+}
+
+/// What a model file says, before it is known to be sound.
+#[derive(Deserialize)]
+struct Parts {
+    classes: usize,
+    outputs: Vec<Vec<f64>>,
+}
+
+impl TryFrom<Parts> for Softmax {
+    type Error = &'static str;
+
+    fn try_from(Parts { classes, outputs: rows }: Parts) -> Result<Self, Self::Error> {
+        let width = rows.first().map_or(0, Vec::len);
+        let is_sound = classes > 0
+            && rows.len() == outputs(classes)
+            && width > 0
+            && rows.iter().all(|row| row.len() == width);
+        if is_sound { Ok(Self { classes, outputs: rows }) } else { Err("its classes and weights do not fit") }
+    }
 }
 
 /// How many outputs so many classes have.
@@ -81,4 +102,29 @@ pub fn softmax(scores: &mut [f64]) -> f64 {
     let sum: f64 = scores.iter().sum();
     scores.iter_mut().for_each(|s| *s /= sum);
     top + libm::log(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_together_is_no_model() {
+        let read = |classes: usize, outputs: &[&[f64]]| {
+            let model = Softmax { classes, outputs: outputs.iter().map(|row| row.to_vec()).collect() };
+            let bytes = postcard::to_stdvec(&model).unwrap();
+            postcard::from_bytes::<Softmax>(&bytes).is_ok_and(|read| read == model)
+        };
+        let row: &[f64] = &[1.0, 2.0];
+        for (classes, outputs) in [(1, vec![row]), (2, vec![row]), (3, vec![row; 3])] {
+            assert!(read(classes, &outputs));
+        }
+        let none: &[f64] = &[];
+        let wrong = [(0, vec![]), (0, vec![row]), (2, vec![row; 2]), (3, vec![row]), (2, vec![none])];
+        for (classes, outputs) in
+            wrong.into_iter().chain([(3, vec![row, row, &row[..1]]), (usize::MAX, vec![row])])
+        {
+            assert!(!read(classes, &outputs), "{classes} {outputs:?}");
+        }
+    }
 }
