@@ -112,7 +112,7 @@ mod tests {
     fn what_does_not_fit_together_is_no_model() {
         let read = |classes: usize, outputs: &[&[f64]]| {
             let model = Softmax { classes, outputs: outputs.iter().map(|row| row.to_vec()).collect() };
-            let bytes = postcard::to_stdvec(&model).unwrap();
+            let bytes = postcard::to_allocvec(&model).unwrap();
             postcard::from_bytes::<Softmax>(&bytes).is_ok_and(|read| read == model)
         };
         let row: &[f64] = &[1.0, 2.0];
