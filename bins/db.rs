@@ -99,7 +99,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let keep_free = options.keep_free << 20;
     let db = Db::start(store, db::Options { settings, network, identity, keep_free, key })?;
     println!("db node {} listens on {scheme}://{address}", db.id());
-    let server = Server { origins: node.allow_origin, tls, ..Default::default() };
+    let server = Server { origins: node.origins.allow_origin, tls, ..Default::default() };
     let (failed, leaving) = (db.clone(), db.clone());
     let end = async move {
         listen::end().await;

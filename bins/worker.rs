@@ -112,7 +112,7 @@ async fn run(options: Options, logs: Arc<Logs>) -> Result<(), Box<dyn std::error
     let router = worker.router();
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("worker listens on {scheme}://{address}");
-    let server = Server { origins: node.allow_origin, tls, ..Default::default() };
+    let server = Server { origins: node.origins.allow_origin, tls, ..Default::default() };
     let computing = tokio::spawn({
         let worker = worker.clone();
         async move { worker.run().await }

@@ -51,7 +51,7 @@ pub(crate) async fn run(
         ..Default::default()
     })?;
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
-    let server = Server { origins: options.allow_origin, tls, ..Default::default() };
+    let server = Server { origins: options.origins.allow_origin, tls, ..Default::default() };
     console.show(
         &json!({ "url": url, "data": place.data, "dbs": options.dbs, "workers": workers, "slots": slots }),
         || {

@@ -30,15 +30,8 @@ pub struct Common {
         default_value = "dml"
     )]
     pub cluster_name: String,
-    /// A web server whose pages may use this one, as https://HOST or http://HOST:PORT; may be repeated
-    #[arg(
-        long,
-        value_name = "ORIGIN",
-        env = "DML_ALLOW_ORIGIN",
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
-    pub allow_origin: Vec<Origin>,
+    #[command(flatten)]
+    pub origins: Origins,
     /// What to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "DML_LOG", hide_env_values = true, default_value = "info")]
     pub log: LevelFilter,
@@ -58,4 +51,18 @@ pub struct Common {
     /// A TOML file with settings, named like these options
     #[arg(long, value_name = "FILE", env = "DML_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
+}
+
+/// Whose web pages may use a server.
+#[derive(Debug, Args)]
+pub struct Origins {
+    /// A web server whose pages may use this one, as https://HOST or http://HOST:PORT; may be repeated
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "DML_ALLOW_ORIGIN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<Origin>,
 }
