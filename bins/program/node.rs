@@ -30,6 +30,7 @@ pub struct Common {
         default_value = "dml"
     )]
     pub cluster_name: String,
+    /// Whose web pages may use this server.
     #[command(flatten)]
     pub origins: Origins,
     /// What to log: off, error, warn, info, debug or trace
