@@ -11,7 +11,7 @@ use dml_core::{
     Body, Digest, Kind,
     node::{Request, Response, Route},
 };
-use dml_net::view::{ModelView, NodeView, Page, Role, RoutingView};
+use dml_net::view::{LeaseView, ModelView, NodeView, Page, Role, RoutingView};
 
 use super::http;
 
@@ -59,6 +59,17 @@ pub(crate) fn know_each_other(dbs: &[SocketAddr]) -> Result<(), String> {
 /// Where a worker says that something is.
 pub(crate) fn routing(worker: SocketAddr, name: &str) -> Result<RoutingView, String> {
     http::get(worker, &format!("/v1/routing/{name}")).map_err(|error| format!("{worker}: {error}"))
+}
+
+/// Whether nobody needs to compute any more what a lease was for, as a db node knows it.
+pub(crate) fn is_done(db: SocketAddr, root: Digest, lease: &LeaseView) -> Result<bool, String> {
+    let Response::Family { entries, .. } = ask(db, &Request::Watch { id: root, seen: 0, wait_ms: 0 })? else {
+        return Err(format!("{db} does not find {root}"));
+    };
+    let job = entries.iter().find(|entry| entry.id == lease.job).and_then(|entry| entry.record.body.as_ref());
+    let Some(Body::Job(job)) = job else { return Err(format!("{db} does not find the job {}", lease.job)) };
+    let unit_done = lease.unit.is_some_and(|unit| job.progress.units.contains_key(&unit));
+    Ok(job.is_finished() || job.progress.round > lease.round || unit_done)
 }
 
 /// Whether every active holder of a dataset, as a db node knows them, really has all its chunks.
