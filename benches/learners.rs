@@ -92,7 +92,7 @@ fn run(name: &str, kind: &str, params: &[(&str, Value)], count: usize) -> Result
         table.results = vec![profile.into()];
         let plan = engine.plan_fit(kind, &params, &shape(&table.dataset, &problem))?;
         let (problem, params) = (problem.clone(), params.clone());
-        let work = Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5 };
+        let work = Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5, bag: None };
         let (seconds, bytes) = timed(|| engine.run(&job(plan, work), &table))?;
         (fit_s, model) = (fit_s.min(seconds), bytes);
     }

@@ -31,10 +31,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const NODES: usize = 1000;
 const TURNS: usize = 7;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "/",
     "/datasets",
     "/trainings",
+    "/studies",
     "/models",
     "/predictions",
     "/jobs",

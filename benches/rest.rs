@@ -62,6 +62,7 @@ async fn main() -> Result<(), Failure> {
         "probability_Chinstrap": 0.1 }] });
 
     let bare = Router::new()
+        .route("/alive", get(async || "alive\n"))
         .route("/small", get(async move || ([("content-type", "application/json")], small)))
         .route("/predict", post(async move |_: axum::Json<Value>| axum::Json(said)));
     let (dml, bare) = (listen(cluster.workers()[0].router()).await?, listen(bare).await?);
@@ -70,13 +71,27 @@ async fn main() -> Result<(), Failure> {
     let row = row.to_string();
     println!("\n{:34} {:>12} {:>12} {:>7}", "", "bare axum", "dml", "ratio");
     for connections in [1, 32] {
-        let [small, row] = [("GET", "/small", path.as_str(), ""), ("POST", "/predict", &predict, &row)];
-        for (what, (method, plain, ours, body)) in [("a small resource", small), ("a row predicted", row)] {
+        let asked = [
+            ("nothing", "GET", "/alive", "/healthz", ""),
+            ("a small resource", "GET", "/small", &path, ""),
+            ("a row predicted", "POST", "/predict", &predict, &row),
+        ];
+        for (what, method, plain, ours, body) in asked {
             let ask = async |address, path: &str| rate(address, connections, method, path, body).await;
             let (theirs, ours) =
                 in_turns(async || ask(bare, plain).await, async || ask(dml, ours).await).await?;
             line(&format!("{what}, {connections} connections, /s"), theirs, ours);
         }
+    }
+    println!(
+        "\na row predicted, 32 connections, each at half the rate that it managed: ms from when it was due"
+    );
+    for (who, address, path) in [("bare axum", bare, "/predict"), ("dml", dml, predict.as_str())] {
+        let most = rate(address, 32, "POST", path, &row).await?;
+        let mut took = at_rate(address, 32, most / 2.0, path, &row).await?;
+        took.sort_unstable();
+        let ms = |part: f64| took[((took.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
+        println!("{who:34} {:.0}/s: median {:.2}, p99 {:.2}", most / 2.0, ms(0.5), ms(0.99));
     }
     bodies(&cluster, dml).await
 }
@@ -207,6 +222,43 @@ async fn rate(
         all += count??;
     }
     Ok(all as f64 / start.elapsed().as_secs_f64())
+}
+
+/// How long each request takes at so many a second in all. A late answer delays those after it, and counts against them.
+async fn at_rate(
+    address: SocketAddr,
+    connections: usize,
+    rate: f64,
+    path: &str,
+    body: &str,
+) -> Result<Vec<Duration>, Failure> {
+    let mut tasks = JoinSet::new();
+    let (start, apart) = (Instant::now(), Duration::from_secs_f64(connections as f64 / rate));
+    for connection in 0..connections {
+        let (path, body) = (path.to_string(), body.to_string());
+        let first = start + apart.mul_f64(connection as f64 / connections as f64);
+        tasks.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let (mut took, mut due) = (Vec::new(), first);
+            while due < start + TURN {
+                let mut from = due;
+                if Instant::now() < due {
+                    tokio::time::sleep_until(due.into()).await;
+                    // That the timer has steps of a millisecond is not the server's fault.
+                    from = Instant::now();
+                }
+                connection.send("POST", &path, body.as_bytes()).await?;
+                took.push(from.elapsed());
+                due += apart;
+            }
+            Ok::<_, Failure>(took)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(took) = tasks.join_next().await {
+        all.extend(took??);
+    }
+    Ok(all)
 }
 
 fn line(what: &str, bare: f64, dml: f64) {

@@ -144,7 +144,7 @@ async fn bench() -> Result<(), Failure> {
             let params = engine.registry().check(KIND, Task::Classification, &Params(given.into()))?;
             let plan = engine.plan_fit(KIND, &params, &shape(&table.dataset, &problem))?;
             let problem = problem.clone();
-            let work = Work::Fit { problem, split, prepared, kind: KIND.into(), params, seed: 5 };
+            let work = Work::Fit { problem, split, prepared, kind: KIND.into(), params, seed: 5, bag: None };
             let job = JobSpec { parent: None, role: format!("bench/{run}/{name}"), work, plan };
             let start = |threads: &usize| Process::start(&format!("worker {address}"), *threads);
             let _workers = workers.iter().map(start).collect::<Result<Vec<_>, _>>()?;

@@ -10,4 +10,4 @@ dml=$here/../dist/dml
 "$dml" cluster init --out "$out"
 # Compose mounts a file as it is, and programs in containers have another user. Nobody else comes into the directory.
 chmod 700 "$out"
-chmod 644 "$out/cluster.pem"
+chmod 644 "$out/cluster.pem" "$out/admin.pem"

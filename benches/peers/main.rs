@@ -193,7 +193,7 @@ fn fit(name: &str, directory: &Path, in_memory: bool, said: &Path) -> Result<Jso
     let prepared = stored.keep(profile);
     let prepare_s = start.elapsed().as_secs_f64();
     let plan = engine.plan_fit(kind, &params, &shape(&stored.dataset, &problem))?;
-    let work = Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5 };
+    let work = Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5, bag: None };
     let model = engine.run(&job(plan, work), &stored)?;
     let seconds = start.elapsed().as_secs_f64();
     let peak_mib = peak_mib();

@@ -1,11 +1,12 @@
 //! The command line.
 
+mod study;
 mod trust;
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use dml_core::Task;
+use dml_core::{Method, Task};
 use dml_net::{
     identity::{NotASecret, Secret},
     view::NewModel,
@@ -13,6 +14,7 @@ use dml_net::{
 
 use program::node::Origins;
 
+pub(crate) use self::study::{StudyCommand, Tune};
 pub(crate) use self::trust::{CertifyRole, ClusterCommand, RoleArg, ScopeArg, TokenCommand};
 use crate::model_spec;
 
@@ -60,10 +62,11 @@ const GLOBAL: &str = "Global options";
 const EXAMPLES: &str = "Examples:
   dml train penguins.csv --target species       train a set of models, see which is best
   dml predict penguins-species new.csv          predict with the best of them
+  dml tune penguins.csv --target species        search for better parameters
   dml model kinds                               what can be trained
   dml up                                        serve the REST API until ctrl-c
 
-Exit codes: 0 done; 1 it failed; 2 wrong usage; 3 no such thing; 4 the input is at fault; 5 no cluster answers.";
+Exit codes: 0 done; 1 it failed; 2 wrong usage; 3 no such thing; 4 the input is at fault; 5 no cluster answers, or no object store.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -76,11 +79,22 @@ pub(crate) enum Command {
 
 `dml model kinds` shows every model with its parameters.")]
     Train(Train),
+    /// Search for the parameters with which models are best, and keep the best
+    #[command(after_help = "Examples:
+  dml tune penguins.csv --target species
+  dml tune houses.csv --target price --kind ridge --param alpha=log:0.001..100 --trials 30
+  dml tune houses.csv --target price --param learning_rate=log:0.01..0.3 --param max_leaves=15,31,63 --folds 5
+  dml tune houses.csv --target price --strategy halving --trials 64
+  dml tune houses.csv --target price --kind ridge --kind lasso --param ridge.alpha=log:0.01..10
+
+The training of the best has the study's name: `dml predict` takes it at once.")]
+    Tune(Tune),
     /// Predict with a model
     #[command(after_help = "Examples:
   dml predict penguins-species new.csv                 with the best model; results on stdout
   dml predict penguins-species/ridge new.csv -o out.csv
   cat new.csv | dml predict penguins-species - | head
+  dml predict penguins-species-ridge.dml new.csv       with a model in a file, without a cluster
 
 With --json, stdout has the prediction as JSON, with the rows under `results` unless -o sends them to a file.")]
     Predict(Predict),
@@ -94,7 +108,12 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
         #[command(subcommand)]
         command: TrainingCommand,
     },
-    /// Models: list, look at, download
+    /// Studies, which `dml tune` makes: list, look at, watch, cancel, remove
+    Study {
+        #[command(subcommand)]
+        command: StudyCommand,
+    },
+    /// Models: list, look at, download, push to an object store and pull from it
     Model {
         #[command(subcommand)]
         command: ModelCommand,
@@ -127,7 +146,7 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
         after_help = "Examples:\n  dml explain penguins-species\n  dml --cluster http://127.0.0.1:7300 explain 973329b735d3"
     )]
     Explain {
-        /// The name or id of a dataset, training, model or prediction
+        /// The name or id of a dataset, training, study, model or prediction
         #[arg(value_name = "NAME-or-ID")]
         id: String,
     },
@@ -137,7 +156,7 @@ With --json, stdout has the prediction as JSON, with the rows under `results` un
   dml up --workers 2 --listen 127.0.0.1:8080
   dml --cluster http://127.0.0.1:7300 train penguins.csv --target species    (in another terminal)")]
     Up(Up),
-    /// Take all tables, trainings and models into a directory of plain files
+    /// Take all tables, trainings, studies and models into a directory of plain files
     #[command(after_help = "Examples:
   dml --cluster http://127.0.0.1:7300 snapshot backup
   dml --data old snapshot backup && dml --data new restore backup
@@ -180,11 +199,13 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Train(_)
+            | Self::Tune(_)
             | Self::Predict(_)
             | Self::Dataset { command: DatasetCommand::Add(_) }
             | Self::Restore { .. } => true,
             Self::Dataset { .. }
             | Self::Training { .. }
+            | Self::Study { .. }
             | Self::Model { .. }
             | Self::Prediction { .. }
             | Self::Cluster { .. }
@@ -213,6 +234,9 @@ pub(crate) struct Train {
     /// A model to train, with parameters; may be repeated [default: a set that suits the task]
     #[arg(short, long = "model", value_name = "KIND[:PARAM=VALUE,…]", value_parser = model_spec::parse)]
     pub(crate) models: Vec<NewModel>,
+    /// Let the models predict together as well, as an ensemble
+    #[arg(long, value_enum, value_name = "METHOD", conflicts_with = "folds")]
+    pub(crate) ensemble: Option<MethodWord>,
     /// The columns to predict from [default: all others]
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     pub(crate) features: Vec<String>,
@@ -231,6 +255,30 @@ pub(crate) struct Train {
     /// What to call the training [default: DATASET-COLUMN]
     #[arg(long)]
     pub(crate) name: Option<String>,
+}
+
+/// The word for how members of an ensemble are brought together.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum MethodWord {
+    /// The mean; each model learns from its own half of the rows
+    Bagging,
+    /// The class that most models name
+    Voting,
+    /// The mean
+    Averaging,
+    /// A mean with weights that are learned on half of the held-out rows
+    Stacking,
+}
+
+impl From<MethodWord> for Method {
+    fn from(word: MethodWord) -> Self {
+        match word {
+            MethodWord::Bagging => Self::Bagging,
+            MethodWord::Voting => Self::Voting,
+            MethodWord::Averaging => Self::Averaging,
+            MethodWord::Stacking => Self::Stacking,
+        }
+    }
 }
 
 /// The word for a task.
@@ -253,7 +301,7 @@ impl From<TaskWord> for Task {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Predict {
-    /// A model, or a training: its best model
+    /// A model, or a training: its best model; or a file, FILE.dml, that was downloaded or pulled
     #[arg(value_name = "MODEL-or-TRAINING")]
     pub(crate) model: String,
     /// A CSV file (- for stdin), or the name or id of a dataset
@@ -384,6 +432,39 @@ pub(crate) enum ModelCommand {
         /// What it is saved as
         #[arg(long, value_enum, default_value = "native")]
         format: Format,
+        /// Where; - for stdout [default: a file named after the model]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Put a model into an S3-compatible object store: what predicts, an ONNX file and a card
+    #[command(after_help = "Examples:
+  dml model push penguins-species s3://models            the best model of a training
+  dml model push penguins-species s3://models/birds --all
+  AWS_ENDPOINT_URL=http://127.0.0.1:9000 dml model push penguins-species/ridge s3://models
+
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say who you are, AWS_ENDPOINT_URL where the store is if
+it is not Amazon's; AWS_SESSION_TOKEN and AWS_REGION are heeded. What is there is not sent again.")]
+    Push {
+        /// Its name or id, or that of a training or study: its best model
+        #[arg(value_name = "MODEL-or-TRAINING")]
+        what: String,
+        /// Where to; a directory for the training is made below
+        #[arg(value_name = "s3://BUCKET/PREFIX")]
+        to: String,
+        /// Push every finished model of the training
+        #[arg(long)]
+        all: bool,
+    },
+    /// Bring a model back from an object store as a file, if it is what was pushed
+    #[command(after_help = "Examples:
+  dml model pull s3://models/penguins-species                 the best model of a training
+  dml model pull s3://models/penguins-species/ridge -o ridge.dml
+
+The environment says where the store is and who you are, as for `dml model push`.")]
+    Pull {
+        /// A training below a prefix, or one of its models
+        #[arg(value_name = "s3://BUCKET/PREFIX/TRAINING")]
+        from: String,
         /// Where; - for stdout [default: a file named after the model]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! `dml explain`: where something is, who owns it, who works on it, and why it waits.
 
+use std::time::Duration;
+
 use comfy_table::Cell;
 use dml_core::training::State;
 use dml_net::view::{HolderView, LeaseView, NodeView, Role, RoutingView};
@@ -35,6 +37,8 @@ async fn standing(session: &Session<'_>, routing: &RoutingView, nodes: &[NodeVie
     let id = routing.root.to_string();
     let (what, state, progress) = if let Ok(training) = session.client.training(&id).await {
         ("training", training.state, training.progress)
+    } else if let Ok(study) = session.client.study(&id, Duration::ZERO).await {
+        ("study", study.state, study.progress)
     } else if let Ok(prediction) = session.client.prediction(&id, 0).await {
         ("prediction", prediction.state, prediction.progress)
     } else if routing.holders.iter().any(|holder| holder.deleted) {

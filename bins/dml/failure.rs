@@ -18,7 +18,7 @@ const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The input is at fault.
 const INPUT: u8 = 4;
-/// No cluster answers.
+/// No cluster answers, or no object store.
 const NO_CLUSTER: u8 = 5;
 /// Ended by ctrl-c: what shells show for a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
@@ -50,6 +50,16 @@ impl Failure {
     /// There is no such thing.
     pub(crate) fn not_found(what: impl Into<String>) -> Self {
         Self::new(NOT_FOUND, what)
+    }
+
+    /// The input is at fault.
+    pub(crate) fn input(what: impl Into<String>) -> Self {
+        Self::new(INPUT, what)
+    }
+
+    /// What the command needs on the network does not answer.
+    pub(crate) fn no_answer(what: impl Into<String>) -> Self {
+        Self::new(NO_CLUSTER, what)
     }
 
     /// The user pressed ctrl-c.

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment};
 use dml_compute::metrics::{Report, primary, shown};
 use dml_core::{Task, training::State};
-use dml_net::view::{NewValidation, TrainedView, TrainingView};
+use dml_net::view::{EnsembleView, NewValidation, TrainedView, TrainingView};
 pub(crate) use dml_net::{
     view::report,
     words::{interval, metric},
@@ -38,6 +38,25 @@ pub(crate) fn render(console: &Console, training: &TrainingView) -> String {
         }
     }
     text
+}
+
+/// How good the models of an ensemble are together.
+pub(crate) fn together(ensemble: &EnsembleView) -> String {
+    let name = primary(ensemble.task);
+    let quality = ensemble.quality.as_ref().map_or("of unknown quality".into(), |report| {
+        let bounds = interval(report, name).map(|bounds| format!(" ({bounds})")).unwrap_or_default();
+        format!("{name} {}{bounds}", metric(report, name))
+    });
+    let errors = ensemble.errors.iter().map(|error| {
+        format!("\n  without {}: {}", error.member.as_deref().unwrap_or("a measure"), error.why)
+    });
+    format!(
+        "together, by {}: {} of {} models, {quality}{}",
+        ensemble.method.name(),
+        ensemble.members_used,
+        ensemble.members_total,
+        errors.collect::<String>()
+    )
 }
 
 fn title(training: &TrainingView) -> String {
@@ -153,6 +172,7 @@ mod tests {
             priority: 0,
             created_ms: 0,
             best: None,
+            ensemble: None,
             models,
         }
     }

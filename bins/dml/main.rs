@@ -16,10 +16,14 @@ mod listing;
 mod manual;
 mod model;
 mod model_spec;
+mod offline;
 mod predict;
 mod progress;
+mod s3;
 mod snapshot;
 mod source;
+mod space_spec;
+mod study;
 mod token;
 mod top;
 mod train;
@@ -34,7 +38,7 @@ use dml_net::{logs::Logs, view::Role};
 use program::{listen, log, settings};
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, ClusterCommand, Command, PredictionCommand, RoleArg};
+use args::{Args, ClusterCommand, Command, ModelCommand, PredictionCommand, RoleArg};
 use connect::Session;
 use console::Console;
 use failure::Failure;
@@ -84,11 +88,18 @@ async fn run(args: Args, console: &Console, logs: Arc<Logs>) -> Result<(), Failu
             let token = if secret == "-" { hidden() } else { secret };
             cluster::join(console, &token, &at, &address, &out).await
         }
+        // Of a cluster these want nothing.
+        Command::Predict(options) if offline::is_file(&options.model) => offline::run(console, &options),
+        Command::Model { command: ModelCommand::Pull { from, output } } => {
+            s3::pull(console, &from, output).await
+        }
         Command::Up(options) => up::run(console, &place, options, logs).await,
         Command::Train(_)
+        | Command::Tune(_)
         | Command::Predict(_)
         | Command::Dataset { .. }
         | Command::Training { .. }
+        | Command::Study { .. }
         | Command::Model { .. }
         | Command::Prediction { .. }
         | Command::Cluster { .. }
@@ -112,9 +123,11 @@ async fn run(args: Args, console: &Console, logs: Arc<Logs>) -> Result<(), Failu
 async fn on_cluster(session: &Session<'_>, command: Command) -> Result<(), Failure> {
     match command {
         Command::Train(options) => train::run(session, options).await,
+        Command::Tune(options) => study::tune(session, options).await,
         Command::Predict(options) => predict::run(session, options).await,
         Command::Dataset { command } => dataset::run(session, command).await,
         Command::Training { command } => training::run(session, command).await,
+        Command::Study { command } => study::run(session, command).await,
         Command::Model { command } => model::run(session, command).await,
         Command::Prediction { command } => match command {
             PredictionCommand::Ls(page) => predict::list(session, page).await,

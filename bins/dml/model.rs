@@ -20,7 +20,7 @@ use crate::{
     connect::Session,
     console::{Console, ago, counted, number, right, size},
     failure::Failure,
-    leaderboard, listing,
+    leaderboard, listing, s3,
 };
 
 /// How many columns are shown by importance.
@@ -59,6 +59,8 @@ pub(crate) async fn run(session: &Session<'_>, command: ModelCommand) -> Result<
             }
         }
         ModelCommand::Download { model, format, output } => download(session, &model, format, output).await,
+        ModelCommand::Push { what, to, all } => s3::push(session, &what, &to, all).await,
+        ModelCommand::Pull { from, output } => s3::pull(console, &from, output).await,
         ModelCommand::Kinds { kind } => kinds(session, kind.as_deref()).await,
     }
 }
@@ -72,7 +74,8 @@ fn picture(model: &ModelView) -> Result<String, Failure> {
     drawn.ok_or_else(nothing)
 }
 
-fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file that the user named.
+pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     fs::write(path, bytes).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
@@ -208,7 +211,7 @@ async fn download(
 }
 
 /// A name as that of a file: what might be a path or confuse a shell becomes `-`.
-fn file_name(name: &str) -> String {
+pub(crate) fn file_name(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     name.chars().map(plain).collect::<String>().trim_start_matches('.').into()
 }

@@ -17,11 +17,23 @@ pub(crate) fn upload(console: &Console, what: &str) -> ProgressBar {
     bar(console, template).with_message(what.to_string())
 }
 
+/// The bar of models that are pushed; it counts them.
+pub(crate) fn push(console: &Console, models: usize) -> ProgressBar {
+    let bar = bar(console, "pushing {msg} {bar:30} {pos} of {len} models");
+    bar.set_length(models as u64);
+    bar
+}
+
 /// The bar of a prediction; it counts pieces of the table.
 pub(crate) fn prediction(console: &Console, units: u32) -> ProgressBar {
     let bar = bar(console, "predicting {bar:30} {percent}% {eta} left");
     bar.set_length(units.into());
     bar
+}
+
+/// The bar of a study; it counts trials.
+pub(crate) fn study(console: &Console) -> ProgressBar {
+    bar(console, "{pos} of {len} trials {bar:24} {eta} left  {msg}")
 }
 
 fn bar(console: &Console, template: &str) -> ProgressBar {

@@ -1,4 +1,4 @@
-//! `dml snapshot` and `dml restore`: all tables, trainings and models in a directory of plain files, and back into this
+//! `dml snapshot` and `dml restore`: all tables, trainings, studies and models in a directory of plain files, and back into this
 //! or another cluster, of any size. Restoring is asking again for what was asked for: what is there already is found by
 //! its content, and what is computed again has the same bytes, which is checked.
 //!
@@ -6,6 +6,7 @@
 //! datasets/ID.arrows    a table, as an Arrow stream
 //! datasets/ID.json      what it is called
 //! trainings/ID.json     what was asked for, and how it went
+//! studies/ID.json       the same of a search
 //! models/DIGEST.dml     a model, in DML's own format
 //! ```
 //!
@@ -22,7 +23,7 @@ use dml_core::{Digest, training::State};
 use dml_net::{
     ClientError,
     client::Body,
-    view::{DatasetView, NewModel, NewTraining, Page, TrainedView, TrainingView},
+    view::{DatasetView, NewModel, NewTraining, Page, StudyView, TrainedView, TrainingView},
 };
 use http_body_util::BodyExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,6 +38,7 @@ use crate::{
 
 const DATASETS: &str = "datasets";
 const TRAININGS: &str = "trainings";
+const STUDIES: &str = "studies";
 const MODELS: &str = "models";
 
 /// How many things are listed at a time.
@@ -44,11 +46,12 @@ const PAGE: usize = 100;
 
 /// Takes everything that is there.
 pub(crate) async fn take(session: &Session<'_>, directory: &Path) -> Result<(), Failure> {
-    for part in [DATASETS, TRAININGS, MODELS] {
+    for part in [DATASETS, TRAININGS, STUDIES, MODELS] {
         fs::create_dir_all(directory.join(part)).map_err(|error| Failure::file(directory, &error))?;
     }
     let client = &session.client;
-    // Trainings first: a table that comes meanwhile does no harm, one that is missing would.
+    // Tables last: one that comes meanwhile does no harm, one that is missing would.
+    let studies = all(async |cursor| client.studies(PAGE, cursor.as_deref()).await).await?;
     let trainings = all(async |cursor| client.trainings(PAGE, cursor.as_deref()).await).await?;
     let datasets = all(async |cursor| client.datasets(PAGE, cursor.as_deref()).await).await?;
     for dataset in &datasets {
@@ -70,15 +73,24 @@ pub(crate) async fn take(session: &Session<'_>, directory: &Path) -> Result<(), 
         }
         write(directory, TRAININGS, &training.id, training)?;
     }
-    let counts = [datasets.len(), trainings.len(), models.len()].map(|count| count as u64);
-    let [datasets, trainings, models] = counts;
-    session.console.show(
-        &json!({ "directory": directory, "datasets": datasets, "trainings": trainings, "models": models }),
-        || {
-            let (datasets, trainings) = (counted(datasets, "dataset"), counted(trainings, "training"));
-            format!("{}: {datasets}, {trainings}, {}", directory.display(), counted(models, "model"))
-        },
-    )
+    for study in &studies {
+        write(directory, STUDIES, &study.id, study)?;
+    }
+    let counts = [datasets.len(), trainings.len(), studies.len(), models.len()].map(|count| count as u64);
+    let [datasets, trainings, studies, models] = counts;
+    let document = json!({
+        "directory": directory, "datasets": datasets, "trainings": trainings, "studies": studies, "models": models,
+    });
+    session.console.show(&document, || {
+        let what = told(datasets, trainings, studies);
+        format!("{}: {what}, {}", directory.display(), counted(models, "model"))
+    })
+}
+
+fn told(datasets: u64, trainings: u64, studies: u64) -> String {
+    let mut counts = vec![counted(datasets, "dataset"), counted(trainings, "training")];
+    counts.extend((studies > 0).then(|| counted(studies, "study")));
+    counts.join(", ")
 }
 
 /// Brings back what a snapshot holds, the oldest first, so that names mean what they meant.
@@ -87,6 +99,12 @@ pub(crate) async fn restore(session: &Session<'_>, directory: &Path) -> Result<(
     let mut trainings: Vec<TrainingView> = read(&directory.join(TRAININGS))?;
     datasets.sort_by_key(|dataset| (dataset.created_ms, dataset.id));
     trainings.sort_by_key(|training| (training.created_ms, training.id));
+    let mut studies: Vec<StudyView> = match directory.join(STUDIES).exists() {
+        true => read(&directory.join(STUDIES))?,
+        // It is of a version that had none.
+        false => Vec::new(),
+    };
+    studies.sort_by_key(|study| (study.created_ms, study.id));
     // Chunks of long texts may be cut elsewhere than they were: then the same table has another id.
     let mut ids = BTreeMap::new();
     for dataset in &datasets {
@@ -100,15 +118,20 @@ pub(crate) async fn restore(session: &Session<'_>, directory: &Path) -> Result<(
         .filter(|training| training.state != State::Cancelled)
         .partition(|training| ids.contains_key(&training.dataset));
     for training in left {
-        let name = handle(training.name.as_ref(), &training.id);
-        session
-            .console
-            .say(&format!("training {name} is left out: its dataset was deleted before the snapshot"));
+        left_out(session, "training", training.name.as_ref(), &training.id);
     }
     let mut asked = Vec::new();
     for training in &wanted {
         // All are asked for before any is waited for: workers share them out.
         asked.push(session.client.train(&asked_for(training, &ids)).await?.id);
+    }
+    let searched = studies.iter().filter(|study| study.state != State::Cancelled);
+    let mut sought = Vec::new();
+    for study in searched {
+        match ids.get(&study.dataset) {
+            Some(dataset) => sought.push(session.client.tune(&study.asked(dataset.to_string())).await?.id),
+            None => left_out(session, "study", study.name.as_ref(), &study.id),
+        }
     }
     let (mut same, mut other) = (0, Vec::new());
     for (before, id) in wanted.iter().zip(asked) {
@@ -123,19 +146,29 @@ pub(crate) async fn restore(session: &Session<'_>, directory: &Path) -> Result<(
             }
         }
     }
-    let (datasets, trainings) = (datasets.len() as u64, wanted.len() as u64);
-    session.console.show(
-        &json!({ "datasets": datasets, "trainings": trainings, "models_as_they_were": same, "other_models": other }),
-        || {
-            let (datasets, trainings) = (counted(datasets, "dataset"), counted(trainings, "training"));
-            let mut text = format!("restored {datasets}, {trainings}; {} as they were", counted(same, "model"));
-            if !other.is_empty() {
-                text.push_str("\nother bytes than in the snapshot, for another version made it: ");
-                text.push_str(&other.join(", "));
-            }
-            text
-        },
-    )
+    for id in &sought {
+        session.client.watch_study(&id.to_string(), |_| {}).await?;
+    }
+    let [datasets, trainings, studies] =
+        [datasets.len(), wanted.len(), sought.len()].map(|count| count as u64);
+    let document = json!({
+        "datasets": datasets, "trainings": trainings, "studies": studies, "models_as_they_were": same,
+        "other_models": other,
+    });
+    session.console.show(&document, || {
+        let what = told(datasets, trainings, studies);
+        let mut text = format!("restored {what}; {} as they were", counted(same, "model"));
+        if !other.is_empty() {
+            text.push_str("\nother bytes than in the snapshot, for another version made it: ");
+            text.push_str(&other.join(", "));
+        }
+        text
+    })
+}
+
+fn left_out(session: &Session<'_>, kind: &str, name: Option<&String>, id: &Digest) {
+    let name = handle(name, id);
+    session.console.say(&format!("{kind} {name} is left out: its dataset was deleted before the snapshot"));
 }
 
 /// What was asked for when a training was created.
@@ -152,6 +185,7 @@ fn asked_for(training: &TrainingView, ids: &BTreeMap<Digest, Digest>) -> NewTrai
         seed: Some(training.seed),
         priority: Some(training.priority),
         name: training.name.clone(),
+        ensemble: training.ensemble,
         ..NewTraining::new(dataset, training.target.as_str())
     }
 }

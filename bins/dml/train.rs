@@ -1,7 +1,7 @@
 //! `dml train`: from a table to a leaderboard.
 
 use dml_core::training::State;
-use dml_net::view::{DatasetView, NewTraining, NewValidation, TrainingView};
+use dml_net::view::{DatasetView, NewEnsemble, NewTraining, NewValidation, TrainingView};
 
 use crate::{
     args::Train,
@@ -27,7 +27,16 @@ pub(crate) async fn run(session: &Session<'_>, options: Train) -> Result<(), Fai
         session.console.say(&format!("training {name}: {models} to predict {}", training.target));
         training::watch(session, &training.id.to_string()).await?
     };
-    session.console.show(&training, || format!("\n{}", leaderboard::render(session.console, &training)))?;
+    let together = match training.ensemble {
+        Some(_) if training.state == State::Succeeded => {
+            Some(session.client.evaluate_ensemble(&training.id.to_string()).await?)
+        }
+        Some(_) | None => None,
+    };
+    session.console.show(&training, || {
+        let together = together.map(|ensemble| format!("\n{}\n", leaderboard::together(&ensemble)));
+        format!("\n{}{}", leaderboard::render(session.console, &training), together.unwrap_or_default())
+    })?;
     if training.state == State::Succeeded {
         let again = if options.table == "-" { "NEW.csv" } else { &options.table };
         session.console.say(&what_next(session, &training, again));
@@ -47,6 +56,7 @@ fn asked_for(options: &Train, dataset: &DatasetView) -> NewTraining {
         seed: options.seed,
         priority: options.priority,
         name: options.name.clone(),
+        ensemble: options.ensemble.map(|word| NewEnsemble { method: word.into(), min_members: None }),
     }
 }
 

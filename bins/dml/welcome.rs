@@ -16,11 +16,13 @@ pub(crate) fn show(console: &Console, place: &Place) -> Result<(), Failure> {
         let first = [
             ("train TABLE.csv --target COLUMN", "train models on a table, see which is best"),
             ("predict MODEL TABLE.csv", "predict with one of them"),
+            ("tune TABLE.csv --target COLUMN", "search for better parameters"),
             ("model download MODEL", "take it away"),
         ];
         let look = [
             ("dataset ls", "tables"),
             ("training ls", "trainings, with the best model of each"),
+            ("study ls", "searches, with the best trial of each"),
             ("model kinds", "what can be trained, with all parameters"),
         ];
         let serve = [("up", "serve the REST API"), ("--help", "everything else")];

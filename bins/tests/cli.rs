@@ -92,6 +92,27 @@ impl Drop for Server {
 }
 
 #[test]
+fn models_predict_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let train =
+        ["train", HOUSES, "--target", "price", "--model", "ridge", "--model", "ridge:alpha=9", "--ensemble"];
+    for (method, line) in [
+        ("bagging", "together, by bagging: 2 of 2 models, rmse "),
+        ("stacking", "together, by stacking: 2 of 2"),
+    ] {
+        let board = dml(here, &[&train[..], &[method]].concat()).done();
+        assert!(board.contains(line), "{board}");
+    }
+    let folds = dml(here, &[&train[..], &["voting", "--folds", "3"]].concat()).failed(2);
+    assert!(folds.contains("--folds"), "{folds}");
+    // A snapshot keeps how they were asked for.
+    dml(here, &["snapshot", "kept"]).done();
+    let restored = dml(here, &["--data", "other", "restore", "kept"]).done();
+    assert!(restored.contains("4 models as they were"), "{restored}");
+}
+
+#[test]
 fn from_a_table_to_a_model_in_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
@@ -308,4 +329,34 @@ fn frames_follow_each_other_until_q() {
         ran.out.contains("\u{1b}[?1049h") && restored.contains(" icanon") && restored.contains(" echo "),
         "{restored}"
     );
+}
+
+#[test]
+fn a_model_in_a_file_predicts_as_in_its_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    dml(here, &["train", PENGUINS, "--target", "species", "--model", "random_forest:n_estimators=9"]).done();
+    dml(here, &["model", "download", "penguins-species", "-o", "forest.dml"]).done();
+    let known = dml(here, &["predict", "penguins-species", PENGUINS]).done();
+    let alone = tempfile::tempdir().unwrap();
+    let (there, run) = (alone.path(), |arguments: &[&str]| dml(alone.path(), arguments));
+    std::fs::copy(here.join("forest.dml"), there.join("forest.dml")).unwrap();
+    assert_eq!(run(&["predict", "forest.dml", PENGUINS]).done(), known);
+    run(&["predict", "forest.dml", PENGUINS, "-o", "out.csv"]).done();
+    assert_eq!(std::fs::read_to_string(there.join("out.csv")).unwrap(), known);
+    let penguins = std::fs::read(PENGUINS).unwrap();
+    let told = dml_fed(there, &["predict", "forest.dml", "-", "--json"], &penguins).json();
+    assert_eq!((told["rows"].as_u64(), told["results"].as_array().unwrap().len()), (Some(344), 344));
+    assert!(!there.join(".dml").exists(), "nothing is kept");
+
+    let model = std::fs::read(there.join("forest.dml")).unwrap();
+    std::fs::write(there.join("cut.dml"), &model[..model.len() - 1]).unwrap();
+    assert!(run(&["predict", "cut.dml", PENGUINS]).failed(4).contains("cut.dml: a model cannot be read"));
+    std::fs::write(there.join("few.csv"), "island,sex\nDream,male\n").unwrap();
+    assert!(run(&["predict", "forest.dml", "few.csv"]).failed(4).contains("bill_length_mm"));
+    std::fs::write(there.join("packed.csv"), b"\x1f\x8b\x08").unwrap();
+    assert!(run(&["predict", "forest.dml", "packed.csv"]).failed(4).contains("gzip"));
+    assert!(run(&["predict", "forest.dml", "penguins"]).failed(3).contains("a table in a file"));
+    assert!(run(&["predict", "forest.dml", PENGUINS, "--name", "x"]).failed(2).contains("--name"));
+    assert!(run(&["predict", "gone.dml", PENGUINS]).failed(3).contains("gone.dml"));
 }

@@ -27,7 +27,8 @@ reached() {
 # From a checkout, what a page has compiled is there already.
 cargo() { while [ "$1" != -- ]; do shift; done; shift; dml "$@"; }
 curl() { command curl --fail --silent --show-error "$@"; }
-dml() { DML_LISTEN=127.0.0.1:@7300 "$PROGRAMS/dml" "$@"; }
+# In the background it takes the place of its shell, which is what ends with the block.
+dml() { [ "$BASHPID" = $$ ] || exec env DML_LISTEN=127.0.0.1:@7300 "$PROGRAMS/dml" "$@"; DML_LISTEN=127.0.0.1:@7300 "$PROGRAMS/dml" "$@"; }
 db() { DML_LISTEN=127.0.0.1:@7301 exec "$PROGRAMS/db" "$@"; }
 worker() { DML_LISTEN=127.0.0.1:@7300 DML_JOIN=127.0.0.1:@7301 exec "$PROGRAMS/worker" "$@"; }
 "#;
@@ -74,7 +75,9 @@ fn run(page: &str) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     fs::create_dir(&data).unwrap();
-    for table in ["penguins.csv", "houses.csv"] {
+    let house = "house_pricing/other/one_prediction_house_pricing_test.json";
+    fs::create_dir_all(data.join(house).parent().unwrap()).unwrap();
+    for table in ["penguins.csv", "houses.csv", house] {
         fs::copy(root().join("data").join(table), data.join(table)).unwrap();
     }
     let blocks = blocks(page);

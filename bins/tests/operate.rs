@@ -256,10 +256,12 @@ fn a_snapshot_of_one_node_is_restored_on_three() {
     let penguins = from_old(&[&["train", &data("penguins.csv")], &train[..]].concat());
     let train = ["--target", "price", "--model", "ridge:alpha=3", "--model", "ridge", "--folds", "3"];
     let houses = from_old(&[&["train", &data("houses.csv")], &train[..]].concat());
+    let tune = ["--target", "price", "--trials", "6", "--kind", "ridge", "--param", "alpha=log:0.1..10"];
+    let study = from_old(&[&["tune", &data("houses.csv")], &tune[..]].concat());
     let taken = from_old(&["snapshot", &backup]);
     assert_eq!(
-        (&taken["datasets"], &taken["trainings"], &taken["models"]),
-        (&2.into(), &2.into(), &4.into())
+        (&taken["datasets"], &taken["trainings"], &taken["studies"], &taken["models"]),
+        (&2.into(), &3.into(), &1.into(), &5.into())
     );
     assert_eq!(from_old(&["snapshot", &backup]), taken, "again is as good as once");
 
@@ -269,9 +271,11 @@ fn a_snapshot_of_one_node_is_restored_on_three() {
     let to_new = |arguments: &[&str]| dml(&[&["--cluster", &worker], arguments].concat());
     for _ in 0..2 {
         let restored = to_new(&["restore", &backup]);
-        assert_eq!(restored["models_as_they_were"], 4, "{restored}");
+        assert_eq!(restored["models_as_they_were"], 5, "{restored}");
         assert_eq!(restored["other_models"], serde_json::json!([]));
     }
+    let again = to_new(&["study", "show", "houses-price-tuned"]);
+    assert_eq!((&again["id"], &again["leaders"]), (&study["id"], &study["leaders"]));
     for (before, name) in [(&penguins, "p"), (&houses, "houses-price")] {
         let after = to_new(&["training", "show", name]);
         assert_eq!((&after["id"], &after["dataset"]), (&before["id"], &before["dataset"]), "{name}");
@@ -306,7 +310,7 @@ fn a_snapshot_of_one_node_is_restored_on_three() {
 #[test]
 fn what_is_deployed_is_set_by_names_that_programs_know() {
     let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    let known: String = [DB, WORKER].iter().map(|path| help(path)).collect();
+    let known: String = [DB, WORKER, DML].iter().map(|path| help(path)).collect();
     let mut files = vec![];
     let mut directories = vec![deploy];
     while let Some(directory) = directories.pop() {

@@ -129,7 +129,8 @@ impl<'a> Trial<'a> {
         let params = registry.check(kind, self.problem.task, params)?;
         let plan = self.engine.plan_fit(kind, &params, &shape(&self.dataset, &self.problem))?;
         let (problem, prepared) = (self.problem.clone(), self.prepared);
-        let work = Work::Fit { problem, split: Split::All, prepared, kind: kind.into(), params, seed: 5 };
+        let work =
+            Work::Fit { problem, split: Split::All, prepared, kind: kind.into(), params, seed: 5, bag: None };
         let job = JobSpec { parent: None, role: "fit".into(), work, plan };
         let bytes = self.engine.run(&job, &self.shelf)?;
         let model = Model::from_bytes(&bytes)?;

@@ -255,6 +255,17 @@ pub trait Learner: Send + Sync + 'static {
         partials: Vec<Self::Partial>,
     ) -> Result<Folded<Self::State, Self::Model>, WorkError>;
 
+    /// The model if the fit ended with this state, after any round: for searches that give up early what does not
+    /// promise. None if there is none before the last round.
+    fn so_far(&self, _fit: &Fit, _state: Self::State) -> Option<Self::Model> {
+        None
+    }
+
+    /// Whether [`Learner::so_far`] gives a model.
+    fn is_gradual(&self) -> bool {
+        false
+    }
+
     /// Scores for encoded rows.
     fn predict(&self, model: &Self::Model, x: &Array2<f64>) -> Scores;
 

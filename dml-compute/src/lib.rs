@@ -5,6 +5,7 @@
 //! Same inputs, same bytes: no function here reads a clock, a random device or a hash map's order.
 
 pub mod engine;
+pub mod ensemble;
 pub mod error;
 pub mod kind;
 pub mod learner;
@@ -16,6 +17,7 @@ pub mod pipeline;
 pub mod plot;
 pub mod prepare;
 pub mod registry;
+pub mod search;
 pub mod table;
 
 pub use engine::{Engine, Inputs, Outcome};

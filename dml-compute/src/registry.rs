@@ -34,6 +34,12 @@ pub trait AnyLearner: Send + Sync {
         partials: &[Vec<u8>],
     ) -> Result<Folded<Vec<u8>, Vec<u8>>, WorkError>;
 
+    /// The model if the fit ended with this state: see [`Learner::so_far`].
+    fn so_far(&self, fit: &Fit, state: &[u8]) -> Result<Option<Vec<u8>>, WorkError>;
+
+    /// Whether a fit has a model after each round: see [`Learner::is_gradual`].
+    fn is_gradual(&self) -> bool;
+
     /// The model that a fold gave.
     fn load<'a>(&'a self, model: &[u8]) -> Result<Box<dyn AnyModel + 'a>, WorkError>;
 }
@@ -142,6 +148,11 @@ impl Registry {
     /// No kinds at all: a start for those who want none but their own.
     pub fn empty() -> Self {
         Self { learners: BTreeMap::new() }
+    }
+
+    /// The kinds whose fits can be given up early: see [`Learner::is_gradual`].
+    pub fn gradual(&self) -> Vec<Kind> {
+        self.learners.values().filter(|learner| learner.is_gradual()).map(|learner| learner.kind()).collect()
     }
 
     /// Adds a kind of one's own, whose name must be new.
@@ -257,6 +268,14 @@ impl<L: Learner> AnyLearner for Erased<L> {
             Folded::Next(state) => Folded::Next(write(&state)?),
             Folded::Done(model) => Folded::Done(write(&model)?),
         })
+    }
+
+    fn so_far(&self, fit: &Fit, state: &[u8]) -> Result<Option<Vec<u8>>, WorkError> {
+        self.0.so_far(fit, self.state(fit, Some(state))?).as_ref().map(write).transpose()
+    }
+
+    fn is_gradual(&self) -> bool {
+        self.0.is_gradual()
     }
 
     fn load<'a>(&'a self, model: &[u8]) -> Result<Box<dyn AnyModel + 'a>, WorkError> {

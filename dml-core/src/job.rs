@@ -8,12 +8,14 @@ use core::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ensemble::Bag,
     id::Digest,
     lease::Piece,
     merge::{self, Merge},
     param::Params,
     planted::{self, Bug},
     split::Split,
+    study::StudySpec,
 };
 
 /// The kind of training.
@@ -110,6 +112,9 @@ pub enum Work {
         params: Params,
         /// The source of everything random in it.
         seed: u64,
+        /// The part of the training rows that it learns from; all if none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bag: Option<Bag>,
     },
     /// The quality of a model, or of the models of all folds together, on the rows each did not learn from.
     Evaluate {
@@ -117,6 +122,13 @@ pub enum Work {
         problem: Problem,
         /// A model and the split that it was trained with; several for cross-validation.
         models: Vec<(Digest, Split)>,
+    },
+    /// The trials of a study.
+    Search {
+        /// What is looked for.
+        study: StudySpec,
+        /// The results of the `Prepare` jobs of the splits by which trials are judged.
+        prepared: Vec<Digest>,
     },
     /// The predictions of a model for every row of a dataset.
     Predict {
@@ -134,6 +146,7 @@ impl Work {
             Self::Prepare { problem, .. } | Self::Fit { problem, .. } | Self::Evaluate { problem, .. } => {
                 problem.dataset
             }
+            Self::Search { study, .. } => study.training.problem.dataset,
             Self::Predict { dataset, .. } => *dataset,
         }
     }
@@ -144,6 +157,7 @@ impl Work {
             Self::Prepare { .. } => Vec::new(),
             Self::Fit { prepared, .. } => alloc::vec![*prepared],
             Self::Evaluate { models, .. } => models.iter().map(|(model, _)| *model).collect(),
+            Self::Search { prepared, .. } => prepared.clone(),
             Self::Predict { model, .. } => alloc::vec![*model],
         }
     }
@@ -152,9 +166,9 @@ impl Work {
 /// A job, as it was asked for. It never changes.
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// The training that it is part of; none for a prediction.
+    /// The training or study that it is part of; none for a prediction.
     pub parent: Option<Digest>,
-    /// What it is to its parent: `prepare/0`, `fit/2/0`, `evaluate/2`, or `predict`.
+    /// What it is to its parent: `prepare/0`, `fit/2/0`, `evaluate/2`, `search`, or `predict`.
     pub role: String,
     /// What it does.
     pub work: Work,

@@ -12,6 +12,7 @@ use crate::{
     merge::{self, Merge},
     planted::{self, Bug},
     revocation::Revocation,
+    study::Study,
     token::Token,
     training::Training,
 };
@@ -24,6 +25,8 @@ pub enum Kind {
     Dataset,
     /// A training.
     Training,
+    /// A search for the best parameters.
+    Study,
     /// A fitted model: the finished fit job that a training keeps.
     Model,
     /// A batch prediction.
@@ -42,11 +45,28 @@ impl Kind {
         match self {
             Self::Dataset => "dataset",
             Self::Training => "training",
+            Self::Study => "study",
             Self::Model => "model",
             Self::Prediction => "prediction",
             Self::Job => "job",
             Self::Token => "token",
             Self::Revocation => "revocation",
+        }
+    }
+}
+
+impl Kind {
+    /// The word for several, as routes have it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Dataset => "datasets",
+            Self::Training => "trainings",
+            Self::Study => "studies",
+            Self::Model => "models",
+            Self::Prediction => "predictions",
+            Self::Job => "jobs",
+            Self::Token => "tokens",
+            Self::Revocation => "revocations",
         }
     }
 }
@@ -59,7 +79,9 @@ pub enum Body {
     Dataset(Dataset),
     /// A training.
     Training(Training),
-    /// A job: a child of a training, or a batch prediction.
+    /// A study.
+    Study(Study),
+    /// A job: a child of a training or of a study, or a batch prediction.
     Job(Job),
     /// A token.
     Token(Token),
@@ -73,6 +95,7 @@ impl Body {
         match self {
             Self::Dataset(dataset) => dataset.id(),
             Self::Training(training) => training.spec.id(),
+            Self::Study(study) => study.spec.id(),
             Self::Job(job) => job.spec.id(),
             Self::Token(token) => token.id(),
             Self::Revocation(revocation) => revocation.id(),
@@ -84,9 +107,12 @@ impl Body {
         match self {
             Self::Dataset(_) => Kind::Dataset,
             Self::Training(_) => Kind::Training,
+            Self::Study(_) => Kind::Study,
             Self::Job(job) => match job.spec.work {
                 Work::Predict { .. } => Kind::Prediction,
-                Work::Prepare { .. } | Work::Fit { .. } | Work::Evaluate { .. } => Kind::Job,
+                Work::Prepare { .. } | Work::Fit { .. } | Work::Evaluate { .. } | Work::Search { .. } => {
+                    Kind::Job
+                }
             },
             Self::Token(_) => Kind::Token,
             Self::Revocation(_) => Kind::Revocation,
@@ -97,7 +123,7 @@ impl Body {
     pub fn blobs(&self) -> Vec<Digest> {
         match self {
             Self::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
-            Self::Training(_) | Self::Token(_) | Self::Revocation(_) => Vec::new(),
+            Self::Training(_) | Self::Study(_) | Self::Token(_) | Self::Revocation(_) => Vec::new(),
             Self::Job(job) => {
                 let mut blobs = job.spec.work.blobs();
                 blobs.extend(job.progress.state);
@@ -231,6 +257,7 @@ impl Merge for Record {
                     (Some(Body::Training(mine)), Some(Body::Training(theirs))) => {
                         mine.merge(theirs) || learned
                     }
+                    (Some(Body::Study(mine)), Some(Body::Study(theirs))) => mine.merge(theirs) || learned,
                     (Some(Body::Job(mine)), Some(Body::Job(theirs))) => mine.merge(theirs) || learned,
                     // Datasets, tokens and revocations never change, and an id names one kind of thing.
                     _ => learned,

@@ -26,9 +26,44 @@ pub const fn below(seed: u64, index: u64, n: u64) -> u64 {
     ((draw(seed, index) as u128 * n as u128) >> 64) as u64
 }
 
+/// The place of `index` in an order of 0..n that the seed chooses; `index` itself from `n` on. A Feistel network over the
+/// next power of four, walked along until it is below `n` (Black, Rogaway 2002, "Ciphers with arbitrary finite domains").
+pub const fn place(seed: u64, index: u64, n: u64) -> u64 {
+    if index >= n || n < 2 {
+        return index;
+    }
+    let half = (64 - (n - 1).leading_zeros()).div_ceil(2);
+    let mask = (1 << half) - 1;
+    let mut at = index;
+    loop {
+        let (mut left, mut right) = (at >> half, at & mask);
+        let mut round = 0;
+        while round < 4 {
+            (left, right) = (right, left ^ (draw(draw(seed, round), right) & mask));
+            round += 1;
+        }
+        at = left << half | right;
+        if at < n {
+            return at;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::{collections::BTreeSet, vec::Vec};
+
+    #[test]
+    fn places_are_an_order() {
+        for n in [1, 2, 3, 5, 16, 17, 1000] {
+            let places: BTreeSet<u64> = (0..n).map(|i| place(7, i, n)).collect();
+            assert_eq!(places, (0..n).collect(), "of {n}");
+        }
+        assert_ne!((0..100).map(|i| place(7, i, 100)).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        assert_ne!(place(7, 3, 1 << 40), place(8, 3, 1 << 40));
+        assert_eq!(place(1, 9, 9), 9);
+    }
 
     #[test]
     fn draws_are_golden() {

@@ -6,6 +6,7 @@ use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ensemble::{Bag, EnsembleSpec, Method},
     id::Digest,
     job::{Job, JobSpec, Plan, Problem, Work},
     merge::{self, Merge},
@@ -50,12 +51,16 @@ pub struct TrainingSpec {
     pub prepare: Plan,
     /// How an evaluation is cut.
     pub evaluate: Plan,
+    /// Whether the models predict together, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleSpec>,
 }
 
 /// The uses of a training's seed.
 const SPLIT: u64 = 0;
 const SAMPLE: u64 = 1;
 const FIT: u64 = 2;
+const BAG: u64 = 3;
 
 impl TrainingSpec {
     /// The training's id.
@@ -76,11 +81,39 @@ impl TrainingSpec {
     }
 
     /// The splits by which models are judged.
-    fn judged(&self) -> usize {
-        match self.validation {
-            Validation::Holdout(_) => 1,
-            Validation::Folds(folds) => folds as usize,
+    pub fn judged_splits(&self) -> Vec<Split> {
+        let mut splits = self.splits();
+        splits.retain(|split| *split != Split::All);
+        splits
+    }
+
+    /// The preparation for one of the splits.
+    pub(crate) fn preparation(&self, split: Split) -> Work {
+        Work::Prepare { problem: self.problem.clone(), split, seed: rng::draw(self.seed, SAMPLE) }
+    }
+
+    /// A fit for one of the splits, with what its preparation resulted in.
+    pub fn fit(&self, split: Split, prepared: Digest, kind: &str, params: &Params) -> Work {
+        Work::Fit {
+            problem: self.problem.clone(),
+            split,
+            prepared,
+            kind: kind.into(),
+            params: params.clone(),
+            seed: rng::draw(self.seed, FIT),
+            bag: None,
         }
+    }
+
+    /// The fit of one of the models: of a bagged ensemble, on rows of its own.
+    fn fit_of(&self, model: usize, split: Split, prepared: Digest) -> Work {
+        let ModelSpec { kind, params, .. } = &self.models[model];
+        let mut work = self.fit(split, prepared, kind, params);
+        let bagged = self.ensemble.is_some_and(|ensemble| ensemble.method == Method::Bagging);
+        if let (true, Work::Fit { bag, .. }) = (bagged, &mut work) {
+            *bag = Some(Bag(rng::draw(rng::draw(self.seed, BAG), model as u64)));
+        }
+        work
     }
 
     fn prepare_role(split: usize) -> String {
@@ -162,23 +195,15 @@ pub fn reconcile<'a>(spec: &TrainingSpec, job: impl Fn(&Digest) -> Option<&'a Jo
     for (s, &split) in splits.iter().enumerate() {
         let role = TrainingSpec::prepare_role(s);
         let prepared = result(&role);
-        let seed = rng::draw(spec.seed, SAMPLE);
-        want(role, spec.prepare, Work::Prepare { problem: spec.problem.clone(), split, seed });
+        want(role, spec.prepare, spec.preparation(split));
         let Some(prepared) = prepared else { continue };
         for (m, model) in spec.models.iter().enumerate() {
-            let work = Work::Fit {
-                problem: spec.problem.clone(),
-                split,
-                prepared,
-                kind: model.kind.clone(),
-                params: model.params.clone(),
-                seed: rng::draw(spec.seed, FIT),
-            };
+            let work = spec.fit_of(m, split, prepared);
             want(TrainingSpec::fit_role(m, s), model.plan, work);
         }
     }
+    let judged = spec.judged_splits();
     for m in 0..spec.models.len() {
-        let judged = &splits[..spec.judged()];
         let models = judged
             .iter()
             .enumerate()
@@ -293,7 +318,7 @@ mod tests {
         let kinds = ["tree", "forest", "tree"];
         let model = |m: usize| ModelSpec { kind: kinds[m].into(), params: Params::default(), plan: PLAN };
         let models = (0..models).map(model).collect();
-        TrainingSpec { problem, models, validation, seed: 7, prepare: PLAN, evaluate: PLAN }
+        TrainingSpec { problem, models, validation, seed: 7, prepare: PLAN, evaluate: PLAN, ensemble: None }
     }
 
     fn specs() -> impl Strategy<Value = TrainingSpec> {

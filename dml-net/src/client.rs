@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use axum::body::Body;
 use axum::body::Bytes;
-use dml_core::record::Kind;
+use dml_core::{record::Kind, training::State};
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::{
@@ -19,9 +19,9 @@ use crate::{
     peer::{Peer, PeerError},
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewRevocation, NewToken, NewTraining, NodeView, Page,
-        PredictedRows, PredictionView, RevocationView, RoutingView, RowsToPredict, RowsView, TokenView,
-        TrainingView,
+        DatasetView, EnsemblePredictions, EnsembleView, ModelView, NewFit, NewPrediction, NewRevocation,
+        NewStudy, NewToken, NewTraining, NodeView, Page, PredictedRows, PredictionView, RevocationView,
+        RoutingView, RowsToPredict, RowsView, StudyView, TokenView, TrainingView, TrialsView,
     },
 };
 
@@ -160,48 +160,9 @@ impl Client {
     pub async fn watch(
         &self,
         id: &str,
-        mut each: impl FnMut(&TrainingView),
+        each: impl FnMut(&TrainingView),
     ) -> Result<TrainingView, ClientError> {
-        let path = format!("/v1/trainings/{}/events", escape(id));
-        let mut failures = 0;
-        loop {
-            let opened = match self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await {
-                Ok(response) => checked(response).await,
-                Err(error) => Err(error),
-            };
-            let mut body = match opened {
-                Ok(response) => response.into_body(),
-                Err(ClientError::Problem(problem)) if problem.status != 503 => return Err(problem.into()),
-                Err(error) if failures >= MAX_FAILURES => return Err(error),
-                Err(_) => {
-                    failures += 1;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-            };
-            let mut buffer = Vec::new();
-            while let Some(Ok(frame)) = body.frame().await {
-                let Ok(data) = frame.into_data() else { continue };
-                buffer.extend_from_slice(&data);
-                while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
-                    let event: Vec<u8> = buffer.drain(..end + 2).collect();
-                    let Some(view) = event_data(&event) else { continue };
-                    failures = 0;
-                    each(&view);
-                    if view.state.is_final() {
-                        return Ok(view);
-                    }
-                }
-            }
-            // The node that served the events is gone, or its connection: the next one goes on.
-            failures += 1;
-            if failures > MAX_FAILURES {
-                return Err(ClientError::Garbled(
-                    "the events of the training break off again and again".into(),
-                ));
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        self.follow(Kind::Training, id, each, |training| training.state).await
     }
 
     /// Cancels a training.
@@ -209,9 +170,51 @@ impl Client {
         self.post(&format!("/v1/trainings/{}/cancel", escape(id)), &serde_json::json!({})).await
     }
 
-    /// Deletes a dataset, a training, a prediction or a token.
+    /// Creates a study, or takes up the one that is the same.
+    pub async fn tune(&self, study: &NewStudy) -> Result<StudyView, ClientError> {
+        self.post("/v1/studies", study).await
+    }
+
+    /// A page of studies, newest first.
+    pub async fn studies(&self, limit: usize, cursor: Option<&str>) -> Result<Page<StudyView>, ClientError> {
+        self.list("studies", limit, cursor).await
+    }
+
+    /// A study by id or name, at once or when it is over or so much time has passed.
+    pub async fn study(&self, id: &str, wait: Duration) -> Result<StudyView, ClientError> {
+        self.get(&format!("/v1/studies/{}?wait={}ms", escape(id), wait.as_millis())).await
+    }
+
+    /// A study as it moves: calls `each` with every state of it that is seen, the last one included, which is returned.
+    pub async fn watch_study(
+        &self,
+        id: &str,
+        each: impl FnMut(&StudyView),
+    ) -> Result<StudyView, ClientError> {
+        self.follow(Kind::Study, id, each, |study| study.state).await
+    }
+
+    /// All trials of a study, best first.
+    pub async fn trials(&self, id: &str) -> Result<TrialsView, ClientError> {
+        self.get(&format!("/v1/studies/{}/trials", escape(id))).await
+    }
+
+    /// The same as a table: CSV.
+    pub async fn trials_csv(&self, id: &str) -> Result<Bytes, ClientError> {
+        let path = format!("/v1/studies/{}/trials", escape(id));
+        let response = checked(self.send(Method::GET, &path, Bytes::new(), None, "text/csv").await?).await?;
+        let body = response.into_body().collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| ClientError::Garbled(error.to_string()))
+    }
+
+    /// Cancels a study.
+    pub async fn cancel_study(&self, id: &str) -> Result<StudyView, ClientError> {
+        self.post(&format!("/v1/studies/{}/cancel", escape(id)), &serde_json::json!({})).await
+    }
+
+    /// Deletes a dataset, a training, a study, a prediction or a token.
     pub async fn delete(&self, kind: Kind, id: &str) -> Result<(), ClientError> {
-        let path = format!("/v1/{}s/{}", kind.name(), escape(id));
+        let path = format!("/v1/{}/{}", kind.plural(), escape(id));
         checked(self.send(Method::DELETE, &path, Bytes::new(), None, "application/json").await?).await?;
         Ok(())
     }
@@ -250,6 +253,26 @@ impl Client {
         self.post(&format!("/v1/models/{}/predict", escape(id)), rows).await
     }
 
+    /// Fits an ensemble and waits for it.
+    pub async fn fit_ensemble(&self, order: &NewFit) -> Result<EnsembleView, ClientError> {
+        self.post("/v1/ml-distributed/fit", order).await
+    }
+
+    /// How good an ensemble is, by name or id, with the members that can be had.
+    pub async fn evaluate_ensemble(&self, name: &str) -> Result<EnsembleView, ClientError> {
+        let path = format!("/v1/ml-distributed/evaluate?name={}", escape(name));
+        self.post(&path, &serde_json::json!({})).await
+    }
+
+    /// Predictions of an ensemble, by name or id, with the members that can be had.
+    pub async fn predict_ensemble(
+        &self,
+        name: &str,
+        rows: &RowsToPredict,
+    ) -> Result<EnsemblePredictions, ClientError> {
+        self.post(&format!("/v1/ml-distributed/predict?name={}", escape(name)), rows).await
+    }
+
     /// Creates a batch prediction.
     pub async fn predict(&self, prediction: &NewPrediction) -> Result<PredictionView, ClientError> {
         self.post("/v1/predictions", prediction).await
@@ -274,17 +297,9 @@ impl Client {
     pub async fn watch_prediction(
         &self,
         id: &str,
-        mut each: impl FnMut(&PredictionView),
+        each: impl FnMut(&PredictionView),
     ) -> Result<PredictionView, ClientError> {
-        let mut wait_s = 0;
-        loop {
-            let view = self.prediction(id, wait_s).await?;
-            each(&view);
-            if view.state.is_final() {
-                return Ok(view);
-            }
-            wait_s = 1;
-        }
+        self.follow(Kind::Prediction, id, each, |prediction| prediction.state).await
     }
 
     /// The rows predicted so far as CSV, in pieces.
@@ -338,6 +353,55 @@ impl Client {
     /// Where a dataset, training, model, prediction or job is, who owns it, and who works on it.
     pub async fn routing(&self, name: &str) -> Result<RoutingView, ClientError> {
         self.get(&format!("/v1/routing/{}", escape(name))).await
+    }
+
+    /// Something as it moves: calls `each` with every event of it, up to the one in which it is over.
+    async fn follow<V: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        id: &str,
+        mut each: impl FnMut(&V),
+        state: impl Fn(&V) -> State,
+    ) -> Result<V, ClientError> {
+        let path = format!("/v1/{}/{}/events", kind.plural(), escape(id));
+        let mut failures = 0;
+        loop {
+            let opened = match self.send(Method::GET, &path, Bytes::new(), None, "text/event-stream").await {
+                Ok(response) => checked(response).await,
+                Err(error) => Err(error),
+            };
+            let mut body = match opened {
+                Ok(response) => response.into_body(),
+                Err(ClientError::Problem(problem)) if problem.status != 503 => return Err(problem.into()),
+                Err(error) if failures >= MAX_FAILURES => return Err(error),
+                Err(_) => {
+                    failures += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let mut buffer = Vec::new();
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
+                buffer.extend_from_slice(&data);
+                while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+                    let event: Vec<u8> = buffer.drain(..end + 2).collect();
+                    let Some(view) = event_data(&event) else { continue };
+                    failures = 0;
+                    each(&view);
+                    if state(&view).is_final() {
+                        return Ok(view);
+                    }
+                }
+            }
+            // The node that served the events is gone, or its connection: the next one goes on.
+            failures += 1;
+            if failures > MAX_FAILURES {
+                let why = format!("the events of the {} break off again and again", kind.name());
+                return Err(ClientError::Garbled(why));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn list<T: DeserializeOwned>(
@@ -460,7 +524,7 @@ async fn json<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Client
 }
 
 /// The training in a server-sent event; none if it is a comment.
-fn event_data(event: &[u8]) -> Option<TrainingView> {
+fn event_data<V: DeserializeOwned>(event: &[u8]) -> Option<V> {
     let text = std::str::from_utf8(event).ok()?;
     let data: String = text.lines().filter_map(|line| line.strip_prefix("data:")).collect();
     serde_json::from_str(&data).ok()

@@ -5,6 +5,7 @@
 //! Every request may be sent twice, for doing a thing twice does it once.
 
 pub(crate) mod exchange;
+mod hedge;
 mod refresh;
 mod table;
 mod together;

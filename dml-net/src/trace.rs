@@ -11,6 +11,8 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
+use tracing::Instrument;
+
 use crate::db::random;
 
 /// The header.
@@ -68,6 +70,17 @@ pub(crate) fn carry<T>(doing: impl FnOnce() -> T) -> impl FnOnce() -> T {
     move || match trace {
         Some(trace) => CURRENT.sync_scope(trace, || span.in_scope(doing)),
         None => doing(),
+    }
+}
+
+/// Something that is to go on as a task of its own, on behalf of the request for which it is made.
+pub(crate) fn carry_task<F: Future>(doing: F) -> impl Future<Output = F::Output> {
+    let (trace, span) = (CURRENT.try_with(|trace| *trace).ok(), tracing::Span::current());
+    async move {
+        match trace {
+            Some(trace) => trace.during(doing.instrument(span)).await,
+            None => doing.await,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the users' REST API takes and answers. The server and the client share these types.
 
+mod ensemble;
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use dml_compute::metrics::{Curves, Permutation, Report};
 use dml_core::{
-    Column, Digest, Params, Scope, Task,
+    Column, Digest, Params, Scope, Task, Validation,
     lease::Piece,
     node::{Holder, LeaseSeen, WorkerSeen},
     routing::Held,
@@ -16,6 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::identity::Secret;
+pub use ensemble::{EnsemblePredictions, EnsembleView, MemberError, MemberView, NewEnsemble, NewFit, Step};
+
+mod study;
+
+pub use study::{NewSpace, NewStudy, Range, Sought, StudyView, TrialsView, Tried};
 
 /// A page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +93,9 @@ pub struct NewTraining {
     /// What to call it; by default after the dataset and the target.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
+    /// Whether the models predict together, and how.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ensemble: Option<NewEnsemble>,
 }
 
 impl NewTraining {
@@ -101,6 +111,7 @@ impl NewTraining {
             seed: None,
             priority: None,
             name: None,
+            ensemble: None,
         }
     }
 }
@@ -124,6 +135,15 @@ pub enum NewValidation {
     Holdout(f64),
     /// By each of so many parts of the rows in turn.
     Folds(u32),
+}
+
+impl From<Validation> for NewValidation {
+    fn from(validation: Validation) -> Self {
+        match validation {
+            Validation::Holdout(fraction) => Self::Holdout(fraction),
+            Validation::Folds(folds) => Self::Folds(folds),
+        }
+    }
 }
 
 /// A training.
@@ -157,6 +177,9 @@ pub struct TrainingView {
     pub best: Option<Digest>,
     /// Its models, best first, those without metrics last.
     pub models: Vec<TrainedView>,
+    /// Whether they predict together, and how.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ensemble: Option<NewEnsemble>,
 }
 
 /// A model of a training.

@@ -43,7 +43,12 @@ pub fn count(value: u64) -> String {
 
 /// `1 row`, `2 rows`.
 pub fn counted(value: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
+    let things = match (value, noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']))) {
+        (1, _) => noun.into(),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (_, None) => format!("{noun}s"),
+    };
+    format!("{} {things}", count(value))
 }
 
 /// `1.5 MiB`.
@@ -130,6 +135,7 @@ mod tests {
     fn counts_and_spans_read_well() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!((counted(1, "row"), counted(344, "row")), ("1 row".to_string(), "344 rows".into()));
+        assert_eq!((counted(2, "study"), counted(2, "day")), ("2 studies".to_string(), "2 days".into()));
         let spans = [0, 59, 60, 7200, 86400, 200_000].map(span_ago);
         assert_eq!(spans, ["just now", "59 s ago", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]);
     }

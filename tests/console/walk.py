@@ -13,6 +13,7 @@ import urllib.request
 
 from axe_selenium_python import Axe
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -31,11 +32,17 @@ def browser(scheme):
 
 
 def until(what, seconds=60):
-    return WebDriverWait(page, seconds).until(lambda _: what())
+    """Tries `what` until it is so. A page that renews itself may take an element away between its finding and its use."""
+    gone = [NoSuchElementException, StaleElementReferenceException]
+    return WebDriverWait(page, seconds, ignored_exceptions=gone).until(lambda _: what())
 
 
 def text():
     return page.find_element(By.TAG_NAME, "main").text
+
+
+def drawn(what):
+    return page.execute_script("return arguments[0].naturalWidth", page.find_element(By.CSS_SELECTOR, what)) > 100
 
 
 def seen(name):
@@ -54,10 +61,11 @@ def seen(name):
     print(f"{name}: well")
 
 
-def click(words):
+def click(by, what):
+    """One click of the reader's, on something that a page may just be drawing anew."""
     global clicks
     clicks += 1
-    page.find_element(By.XPATH, f"//main//*[self::a or self::button][normalize-space()='{words}']").click()
+    until(lambda: page.find_element(by, what).click() or True)
 
 
 deadline = time.time() + 60
@@ -85,11 +93,10 @@ until(lambda: "344 rows" in text())
 seen("dataset")
 dataset = page.current_url
 
-clicks += 1
-page.find_element(By.XPATH, "//tr[td[1]='species']//a").click()
+click(By.XPATH, "//tr[td[1]='species']//a")
 until(lambda: "Start training" in text())
 seen("train")
-click("Start training")
+click(By.XPATH, "//main//button[normalize-space()='Start training']")
 until(lambda: "/trainings/" in page.current_url)
 assert clicks <= 6, f"{clicks} clicks from the first page to a training"
 print(f"{clicks} clicks from the first page to a training")
@@ -100,26 +107,38 @@ until(lambda: text().count("done") >= 6, 120)
 assert page.execute_script("return window.same"), "the page was loaded anew"
 seen("training")
 
-page.find_element(By.CSS_SELECTOR, "tbody a").click()
+click(By.CSS_SELECTOR, "tbody a")
 until(lambda: "Which columns matter" in text())
-picture = page.find_element(By.CSS_SELECTOR, "img.plot")
-until(lambda: page.execute_script("return arguments[0].naturalWidth", picture) > 100)
+until(lambda: drawn("img.plot"))
 seen("model")
 model = page.current_url
 for format in ["native", "onnx", "json"]:
     link = page.find_element(By.CSS_SELECTOR, f"a[href$='download?format={format}']").get_attribute("href")
     assert len(urllib.request.urlopen(link).read()) > 100, link
 
-page.find_element(By.XPATH, "//form[@id='try']//button").click()
-until(lambda: page.find_elements(By.CSS_SELECTOR, ".answer td"))
-assert page.find_element(By.CSS_SELECTOR, ".answer td").text == "Adelie"
+click(By.XPATH, "//form[@id='try']//button")
+until(lambda: page.find_element(By.CSS_SELECTOR, ".answer td").text == "Adelie")
 seen("tried")
 
-page.find_element(By.XPATH, "//form[@action='predictions']//button").click()
+click(By.XPATH, "//form[@action='predictions']//button")
 until(lambda: "done" in text() and "Adelie," in text())
 seen("prediction")
 
-for name in ["", "datasets", "trainings", "models", "predictions"]:
+page.get(dataset)
+click(By.XPATH, "//tr[td[1]='species']//a")
+click(By.PARTIAL_LINK_TEXT, "search for the best")
+until(lambda: "Start searching" in text())
+seen("tune")
+page.find_element(By.NAME, "trials").send_keys("12")
+click(By.XPATH, "//main//button[normalize-space()='Start searching']")
+until(lambda: "/studies/" in page.current_url)
+page.execute_script("window.same = true")
+until(lambda: "The best of them are kept" in text(), 120)
+assert page.execute_script("return window.same"), "the page was loaded anew"
+until(lambda: drawn("img.plot"))
+seen("study")
+
+for name in ["", "datasets", "trainings", "studies", "models", "predictions", "jobs", "logs"]:
     page.get(f"{url}/{name}")
     seen(name or "overview")
 
@@ -131,7 +150,7 @@ seen("cluster")
 page.get(dataset)
 until(lambda: "344 rows" in text())
 page.get(f"{url}/datasets/no-such-thing")
-assert "there is no dataset" in text(), text()
+until(lambda: "there is no dataset" in text())
 page.get_log("browser")
 page.quit()
 

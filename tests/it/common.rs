@@ -131,7 +131,7 @@ pub(crate) fn for_loop(store: Arc<MemoryStore>, spec: &TrainingSpec) -> BTreeMap
     let datasets =
         records.iter().filter_map(|(id, bytes)| match dml::core::Record::from_bytes(bytes).ok()?.body? {
             Body::Dataset(dataset) => Some((*id, Arc::new(dataset))),
-            Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => None,
+            Body::Training(_) | Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => None,
         });
     let inputs = Direct { datasets: datasets.collect(), store, made: Mutex::default() };
     let engine = Engine::new(Registry::default());

@@ -104,6 +104,21 @@ async fn a_life_in_the_browser() {
     let begun = browser.post("/train", &format!("{fields}&kind=logistic&kind=gradient_boosting")).await;
     assert_eq!(begun.status, 303, "{}", begun.text);
 
+    let form = browser.get(&format!("/tune?dataset={id}&target=species")).await;
+    assert!(form.text.contains("value=\"gradient_boosting\" checked"), "{}", form.text);
+    let wrong = browser.post("/tune", &format!("{fields}&kind=logistic&logistic.C=1..x")).await;
+    assert!(
+        wrong.status == 422 && wrong.text.contains("C of logistic: '1..x' is no range"),
+        "{}",
+        wrong.text
+    );
+    let search =
+        format!("{fields}&kind=logistic&logistic.C=log:0.1..10&strategy=random&trials=3&name=sought");
+    let searched = browser.post("/tune", &search).await;
+    assert_eq!(searched.status, 303, "{}", searched.text);
+    let searched = browser.until(&searched.location, "class=\"badge good\">done").await;
+    assert!(searched.text.contains("3 of 3 trials of logistic by random"), "{}", searched.text);
+
     let training = browser.until(&begun.location, "class=\"badge good\">done").await;
     assert!(training.text.contains("penguins-species") && training.text.contains("Leaderboard"));
     let training = browser.until(&begun.location, "95 % interval").await;
@@ -130,7 +145,16 @@ async fn a_life_in_the_browser() {
     assert_eq!(predicted.status, 303, "{}", predicted.text);
     browser.until(&predicted.location, "prediction,").await;
 
+    let new = dml::view::NewStudy { trials: Some(4), ..dml::view::NewStudy::new("penguins", "species") };
+    let study = parts.client.tune(&new).await.unwrap().id;
+    let page = browser.until(&format!("/studies/{study}"), "The best of them are kept").await;
+    assert!(page.text.contains("log:0.02..0.3"), "{}", page.text);
+    assert!(page.text.contains("Best trials") && page.text.contains("learning_rate"), "{}", page.text);
+    let plot = browser.get(&format!("/studies/{study}/plot.svg")).await;
+    assert!(plot.status == 200 && plot.text.contains("class=\"trial\""), "{}", plot.text);
+
     for (page, words) in [
+        ("/studies", "penguins-species-tuned"),
         ("/", "penguins-species"),
         ("/datasets", "penguins"),
         ("/trainings", "penguins-species"),
@@ -145,6 +169,8 @@ async fn a_life_in_the_browser() {
         // Not every model need be finished yet.
         assert_eq!(browser.until(page, words).await.status, 200, "{page}");
     }
+    assert_eq!(browser.post(&format!("/studies/{study}/delete"), "").await.status, 303);
+    assert_eq!(browser.get(&format!("/studies/{study}/plot.svg")).await.status, 404);
     assert_eq!(browser.post(&format!("{}/delete", begun.location), "").await.status, 303);
     assert_eq!(browser.get(&begun.location).await.status, 404);
 }

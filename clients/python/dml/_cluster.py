@@ -70,23 +70,16 @@ class Cluster:
         folds: int | None = None,
         seed: int | None = None,
         name: str | None = None,
+        ensemble: str | None = None,
+        min_members: int | None = None,
     ) -> Training:
-        """Trains models (by default every default kind for the task). The same request is the same training."""
-        if holdout is not None and folds is not None:
-            raise ValueError("models are judged by a hold-out or by folds, not by both")
-        validation = {"holdout": holdout} if holdout is not None else {"folds": folds} if folds is not None else None
-        new = {
-            "dataset": dataset.id if isinstance(dataset, Dataset) else dataset,
-            "target": target,
-            "models": [{"kind": model} if isinstance(model, str) else dict(model) for model in models],
-            "task": task,
-            "features": None if features is None else list(features),
-            "validation": validation,
-            "seed": seed,
-            "name": name,
-        }
-        new = {field: value for field, value in new.items() if value is not None}
-        return Training(self, self._workers.json("POST", "/v1/trainings", new))
+        """Trains models (by default every default kind for the task). The same request is the same training.
+
+        With ``ensemble`` (averaging, voting, stacking or bagging) they also predict together: see Training.predict."""
+        new = _asked(dataset, target, models, features, holdout, folds)
+        new |= {"task": task, "seed": seed, "name": name}
+        new["ensemble"] = None if ensemble is None else {"method": ensemble, "min_members": min_members}
+        return Training(self, self._workers.json("POST", "/v1/trainings", _given(new)))
 
     def training(self, id: str) -> Training:
         """A training by id or name."""
@@ -95,6 +88,43 @@ class Cluster:
     def trainings(self) -> Iterator[Training]:
         """All trainings, newest first."""
         return (Training(self, view) for view in self._all("trainings"))
+
+    def tune(
+        self,
+        dataset: Dataset | str,
+        target: str,
+        models: Iterable[str | Mapping[str, Any]] = (),
+        *,
+        strategy: str | None = None,
+        trials: int | None = None,
+        metric: str | None = None,
+        keep: int | None = None,
+        batch: int | None = None,
+        reduction: int | None = None,
+        task: str | None = None,
+        features: Iterable[str] | None = None,
+        holdout: float | None = None,
+        folds: int | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> Study:
+        """Searches for the parameters with which a model is best (by default of gradient boosting).
+
+        A model is a kind, or ``{"kind": …, "params": {what is fixed}, "space": {what is looked for}}``: for each parameter a
+        list of values or ``{"low": …, "high": …, "log": True}``. ``strategy`` is tpe, random, latin_hypercube, grid or
+        halving."""
+        new = _asked(dataset, target, models, features, holdout, folds)
+        new |= {"strategy": strategy, "trials": trials, "metric": metric, "keep": keep, "batch": batch}
+        new |= {"reduction": reduction, "task": task, "seed": seed, "name": name}
+        return Study(self, self._workers.json("POST", "/v1/studies", _given(new)))
+
+    def study(self, id: str) -> Study:
+        """A study by id or name."""
+        return Study(self, self._workers.json("GET", f"/v1/studies/{segment(id)}"))
+
+    def studies(self) -> Iterator[Study]:
+        """All studies, newest first."""
+        return (Study(self, view) for view in self._all("studies"))
 
     def model(self, id: str) -> Model:
         """A model by id or name, or the best one of a training."""
@@ -140,6 +170,23 @@ class _Thing:
         """The name given last."""
         return self.view.get("name")
 
+    @property
+    def state(self) -> str:
+        """queued, running, succeeded, failed or cancelled, of what takes its time."""
+        return self.view["state"]
+
+    def _until_over(self, timeout: float | None) -> None:
+        """Waits until it is over; a TimeoutError if it takes longer."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            step = min(20.0, left(deadline))
+            path = f"/v1/{self._kind}/{self.id}?wait={math.ceil(step * 1000)}ms"
+            self.view = self._cluster._workers.json("GET", path, timeout=step + 60)
+            if self.state in ("succeeded", "failed", "cancelled"):
+                return
+            if left(deadline) == 0.0:
+                raise TimeoutError(f"{self!r} is {self.state} after {timeout} s: {self.view['progress']:.0%}")
+
     def delete(self) -> None:
         """Deletes it on all nodes."""
         self._cluster._workers.send("DELETE", f"/v1/{self._kind}/{self.id}").__exit__()
@@ -173,11 +220,6 @@ class Training(_Thing):
     _kind = "trainings"
 
     @property
-    def state(self) -> str:
-        """queued, running, succeeded, failed or cancelled."""
-        return self.view["state"]
-
-    @property
     def models(self) -> list[dict[str, Any]]:
         """What is known of each model, the best first."""
         return self.view["models"]
@@ -191,18 +233,20 @@ class Training(_Thing):
 
     def wait(self, timeout: float | None = None) -> Training:
         """Waits until it is over. Raises TimeoutError if it takes longer, and TrainingFailed if no model came of it."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            step = min(20.0, left(deadline))
-            path = f"/v1/trainings/{self.id}?wait={math.ceil(step * 1000)}ms"
-            self.view = self._cluster._workers.json("GET", path, timeout=step + 60)
-            if self.state in ("succeeded", "failed", "cancelled"):
-                break
-            if left(deadline) == 0.0:
-                raise TimeoutError(f"{self!r} is {self.state} after {timeout} s: {self.view['progress']:.0%}")
+        self._until_over(timeout)
         if self.view["best"] is None:
             raise TrainingFailed(self._why() or f"it was {self.state}")
         return self
+
+    def evaluate(self) -> dict[str, Any]:
+        """How good the members of an ensemble are together: ``quality``, ``members_used``, ``members_total``, ``errors``."""
+        return self._cluster._workers.json("POST", f"/v1/ml-distributed/evaluate?name={self.id}", {})
+
+    def predict(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the members of an ensemble say together: ``predictions``, a dictionary a row, and what evaluate() tells of
+        those members that took part."""
+        plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+        return self._cluster._workers.json("POST", f"/v1/ml-distributed/predict?name={self.id}", {"rows": plain})
 
     def cancel(self) -> Training:
         """Cancels what is left of it."""
@@ -211,6 +255,41 @@ class Training(_Thing):
 
     def _why(self) -> str:
         return "; ".join(f"{model['name']}: {model['error']}" for model in self.models if model.get("error"))
+
+
+class Study(_Thing):
+    """A search for the best parameters."""
+
+    _kind = "studies"
+
+    def wait(self, timeout: float | None = None) -> Study:
+        """Waits until it is over. Raises TimeoutError if it takes longer, and TrainingFailed if no trial succeeded."""
+        self._until_over(timeout)
+        if self.state != "succeeded" or self.view["training"] is None:
+            errors = [trial["error"] for trial in self.view["leaders"] if trial["error"]]
+            raise TrainingFailed(self.view.get("error") or next(iter(errors), f"it was {self.state}"))
+        return self
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best trial so far: its ``kind``, ``params``, ``score`` and ``metrics``."""
+        return next((trial for trial in self.view["leaders"] if trial["score"] is not None), None)
+
+    @property
+    def training(self) -> Training:
+        """The training of the best, which begins when the study ends."""
+        if self.view["training"] is None:
+            raise TrainingFailed("nothing is kept yet: wait()")
+        return self._cluster.training(self.view["training"])
+
+    def trials(self) -> list[dict[str, Any]]:
+        """All trials so far, best first."""
+        return self._cluster._workers.json("GET", f"/v1/studies/{self.id}/trials")["items"]
+
+    def cancel(self) -> Study:
+        """Cancels what is left of it."""
+        self.view = self._cluster._workers.json("POST", f"/v1/studies/{self.id}/cancel", {})
+        return self
 
 
 class Model(_Thing):
@@ -269,17 +348,10 @@ class Prediction(_Thing):
 
     def wait(self, timeout: float | None = None) -> Prediction:
         """Waits until it is over."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            step = min(20.0, left(deadline))
-            path = f"/v1/predictions/{self.id}?wait={math.ceil(step * 1000)}ms"
-            self.view = self._cluster._workers.json("GET", path, timeout=step + 60)
-            if self.view["state"] == "succeeded":
-                return self
-            if self.view["state"] != "queued" and self.view["state"] != "running":
-                raise Problem(409, {"code": "prediction-failed", "detail": self.view.get("error") or "it failed"})
-            if left(deadline) == 0.0:
-                raise TimeoutError(f"{self!r} is not over after {timeout} s")
+        self._until_over(timeout)
+        if self.state != "succeeded":
+            raise Problem(409, {"code": "prediction-failed", "detail": self.view.get("error") or "it failed"})
+        return self
 
     def download(self, path: str | os.PathLike[str]) -> None:
         """Writes what is predicted into a CSV file."""
@@ -287,6 +359,31 @@ class Prediction(_Thing):
             with open(path, "wb") as file:
                 for piece in answer.pieces():
                     file.write(piece)
+
+
+def _asked(
+    dataset: Dataset | str,
+    target: str,
+    models: Iterable[str | Mapping[str, Any]],
+    features: Iterable[str] | None,
+    holdout: float | None,
+    folds: int | None,
+) -> dict[str, Any]:
+    """What trainings and studies have in common."""
+    if holdout is not None and folds is not None:
+        raise ValueError("models are judged by a hold-out or by folds, not by both")
+    validation = {"holdout": holdout} if holdout is not None else {"folds": folds} if folds is not None else None
+    return {
+        "dataset": dataset.id if isinstance(dataset, Dataset) else dataset,
+        "target": target,
+        "models": [{"kind": model} if isinstance(model, str) else dict(model) for model in models],
+        "features": None if features is None else list(features),
+        "validation": validation,
+    }
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 def _frame(table: Any) -> Any:

@@ -50,6 +50,37 @@ def test_the_same_is_done_once(cluster, training):
     assert cluster.upload(PENGUINS.read_bytes(), name="penguins").id == cluster.dataset("penguins").id
 
 
+def test_models_predict_together(cluster, training):
+    together = cluster.train("penguins", "species", ["logistic", "gaussian_nb", "decision_tree"], ensemble="voting").wait(120)
+    assert together.view["ensemble"] == {"method": "voting", "min_members": 1}
+    said = together.predict([{"bill_length_mm": 50.0, "flipper_length_mm": 225, "island": "Biscoe", "body_mass_g": None}])
+    assert said["predictions"][0]["prediction"] == "Gentoo"
+    assert (said["members_used"], said["members_total"], said["errors"]) == (3, 3, [])
+    assert together.evaluate()["quality"] == said["quality"] and said["quality"]["accuracy"] > 0.9
+    with pytest.raises(dml.Problem) as told:
+        training.evaluate()
+    assert told.value.code == "not-an-ensemble"
+    with pytest.raises(dml.Problem) as told:
+        cluster.train("penguins", "species", folds=3, ensemble="voting")
+    assert told.value.code == "bad-ensemble"
+
+
+def test_a_search(cluster, training):
+    space = {"max_depth": [1, 2, 4], "min_samples_leaf": {"low": 1, "high": 50, "log": True}}
+    tree = {"kind": "decision_tree", "params": {}, "space": space}
+    study = cluster.tune("penguins", "species", [tree], strategy="tpe", trials=12, folds=3, keep=2, name="trees").wait(120)
+    assert study.state == "succeeded" and len(study.trials()) == 12 and study.trials()[0] == study.best
+    kept = study.training.wait(120)
+    assert kept.name == "trees" and len(kept.models) == 2
+    assert kept.best.predict([{"bill_length_mm": 50.0}])[0]["prediction"] in ("Adelie", "Chinstrap", "Gentoo")
+    assert [each.id for each in cluster.studies()] == [study.id] and cluster.study("trees").id == study.id
+    with pytest.raises(dml.Problem) as told:
+        cluster.tune("penguins", "species", ["ridge_classifier"], strategy="grid")
+    assert told.value.code == "grid-of-ranges"
+    study.delete()
+    assert not list(cluster.studies())
+
+
 def test_rows_and_frames(cluster, training):
     pandas = pytest.importorskip("pandas")
     # Whole numbers stay whole beside blanks.

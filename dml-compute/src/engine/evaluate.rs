@@ -84,16 +84,45 @@ impl<'a> Judge<'a> {
         let models =
             models.iter().map(|(digest, split)| Ok((Model::from_bytes(&inputs.blob(*digest)?)?, *split)));
         let models = models.collect::<Result<Vec<_>, WorkError>>()?;
-        let classes = match problem.task {
-            Task::Regression => Vec::new(),
-            Task::Classification => {
-                let learned = models.iter().flat_map(|(model, _)| model.classes.iter().cloned());
-                order_classes(learned.chain(listed(dataset, problem)).collect())
-            }
-        };
         let splits: Vec<Split> = models.iter().map(|(_, split)| *split).collect();
         let permuter = Permuter::new(dataset, seed(problem, "permutation"), problem.features.len(), &splits);
-        Ok(Self { registry, dataset, problem, models, classes, permuter, inputs })
+        Ok(Self { permuter, ..Self::of(registry, dataset, problem, models, inputs) })
+    }
+
+    /// Judges models that are at hand, by their metrics alone.
+    pub(super) fn of(
+        registry: &'a Registry,
+        dataset: &'a Dataset,
+        problem: &'a Problem,
+        models: Vec<(Model, Split)>,
+        inputs: &'a dyn Inputs,
+    ) -> Self {
+        let learned = models.iter().flat_map(|(model, _)| model.classes.iter().cloned());
+        let classes = classes_of(dataset, problem, learned.collect());
+        Self { registry, dataset, problem, models, classes, permuter: None, inputs }
+    }
+
+    /// The metrics on all test rows.
+    pub(super) fn report(&self) -> Result<Report, WorkError> {
+        let predictors = self.models.iter().map(|(model, _)| model.predictor(self.registry));
+        let predictors = predictors.collect::<Result<Vec<_>, WorkError>>()?;
+        let nothing = Tally::new(self.problem.task, self.classes.len());
+        let mut tallies = vec![nothing; self.models.len()];
+        for chunk in 0..self.dataset.chunks.len() {
+            let batch = read_chunk(self.dataset, chunk, self.inputs)?;
+            let truth_of_all = self.truth(&batch)?;
+            let first = self.dataset.first_row(chunk);
+            for ((predictor, (model, split)), tally) in predictors.iter().zip(&self.models).zip(&mut tallies)
+            {
+                let rows = test_rows(&truth_of_all, split, first);
+                let x = model.pipeline.encode_rows(&batch, &rows)?;
+                let scores = self.among_all(predictor.scores_of(&x)?, &model.classes);
+                let truth: Array1<f64> = rows.iter().map(|row| truth_of_all[*row]).collect();
+                tally.record(&scores, truth.view());
+            }
+        }
+        let metrics: Vec<Metrics> = tallies.iter().map(Tally::metrics).collect();
+        Ok(Metrics::summarise(&metrics, &self.classes))
     }
 
     fn nothing_seen(&self) -> Vec<Seen> {
@@ -118,9 +147,7 @@ impl<'a> Judge<'a> {
             let first = self.dataset.first_row(chunk);
             let truth_of_all = self.truth(&batch)?;
             for ((predictor, model, split), seen) in predictors.iter().zip(&mut all_seen) {
-                let is_test =
-                    |row: &usize| !truth_of_all[*row].is_nan() && split.is_test(first + *row as u64);
-                let rows: Vec<usize> = (0..truth_of_all.len()).filter(is_test).collect();
+                let rows = test_rows(&truth_of_all, split, first);
                 let x = model.pipeline.encode_rows(&batch, &rows)?;
                 let all = |scores| self.among_all(scores, &model.classes);
                 let scores = all(predictor.scores_of(&x)?);
@@ -207,35 +234,14 @@ impl<'a> Judge<'a> {
         serde_json::to_vec(&evaluation).map_err(|error| corrupt(&error.to_string()))
     }
 
-    /// The target of each row: the number or the class's place; NaN where it is blank or a class that is not listed.
+    /// See [`truth_of`].
     fn truth(&self, batch: &RecordBatch) -> Result<Vec<f64>, WorkError> {
-        let name = &self.problem.target;
-        let missing = || WorkError::Input(format!("the dataset has no column '{name}'"));
-        let target = Values::of(batch, name, self.dataset.column(name).ok_or_else(missing)?.r#type)?;
-        let places: BTreeMap<&str, u32> = self.classes.iter().map(String::as_str).zip(0..).collect();
-        let truth = (0..batch.num_rows()).map(|row| match self.problem.task {
-            Task::Regression => target.number(row),
-            Task::Classification => {
-                target.text(row).and_then(|label| places.get(&*label).copied()).map(f64::from)
-            }
-        });
-        Ok(truth.map(|value| value.unwrap_or(f64::NAN)).collect())
+        truth_of(self.dataset, self.problem, &self.classes, batch)
     }
 
-    /// A model's probabilities with a column for every class, 0 for those that it did not learn.
+    /// See [`among_all`].
     fn among_all(&self, scores: Scores, learned: &[String]) -> Scores {
-        match scores {
-            Scores::Probabilities(p) if learned != self.classes => {
-                let mut all = Array2::zeros((p.nrows(), self.classes.len()));
-                for (label, column) in learned.iter().zip(p.columns()) {
-                    if let Some(place) = self.classes.iter().position(|class| class == label) {
-                        all.column_mut(place).assign(&column);
-                    }
-                }
-                Scores::Probabilities(all)
-            }
-            Scores::Probabilities(_) | Scores::Values(_) => scores,
-        }
+        among_all(scores, learned, &self.classes)
     }
 
     fn importance(&self) -> Result<Option<BTreeMap<String, f64>>, WorkError> {
@@ -249,8 +255,14 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// The rows of a chunk that a model did not learn from and whose truth is known.
+fn test_rows(truth: &[f64], split: &Split, first: u64) -> Vec<usize> {
+    let is_test = |row: &usize| !truth[*row].is_nan() && split.is_test(first + *row as u64);
+    (0..truth.len()).filter(is_test).collect()
+}
+
 /// What a choice of rows follows from: the table, and what they are chosen for.
-fn seed(problem: &Problem, purpose: &str) -> u64 {
+pub(super) fn seed(problem: &Problem, purpose: &str) -> u64 {
     problem.dataset.child(purpose).seed()
 }
 
@@ -263,6 +275,50 @@ fn listed(dataset: &Dataset, problem: &Problem) -> Vec<String> {
         (Summary::Numeric { .. } | Summary::Blank, _) => &[],
     };
     counts.iter().map(|count| count.value.clone()).collect()
+}
+
+/// The classes of a problem: those that models learned, and those that the dataset's description names.
+pub(super) fn classes_of(dataset: &Dataset, problem: &Problem, learned: Vec<String>) -> Vec<String> {
+    match problem.task {
+        Task::Regression => Vec::new(),
+        Task::Classification => order_classes(learned.into_iter().chain(listed(dataset, problem)).collect()),
+    }
+}
+
+/// The target of each row: the number or the class's place; NaN where it is blank or a class that is not listed.
+pub(super) fn truth_of(
+    dataset: &Dataset,
+    problem: &Problem,
+    classes: &[String],
+    batch: &RecordBatch,
+) -> Result<Vec<f64>, WorkError> {
+    let name = &problem.target;
+    let missing = || WorkError::Input(format!("the dataset has no column '{name}'"));
+    let target = Values::of(batch, name, dataset.column(name).ok_or_else(missing)?.r#type)?;
+    let places: BTreeMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+    let truth = (0..batch.num_rows()).map(|row| match problem.task {
+        Task::Regression => target.number(row),
+        Task::Classification => {
+            target.text(row).and_then(|label| places.get(&*label).copied()).map(f64::from)
+        }
+    });
+    Ok(truth.map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
+/// A model's probabilities with a column for every class, 0 for those that it did not learn.
+pub(super) fn among_all(scores: Scores, learned: &[String], classes: &[String]) -> Scores {
+    match scores {
+        Scores::Probabilities(p) if learned != classes => {
+            let mut all = Array2::zeros((p.nrows(), classes.len()));
+            for (label, column) in learned.iter().zip(p.columns()) {
+                if let Some(place) = classes.iter().position(|class| class == label) {
+                    all.column_mut(place).assign(&column);
+                }
+            }
+            Scores::Probabilities(all)
+        }
+        Scores::Probabilities(_) | Scores::Values(_) => scores,
+    }
 }
 
 fn corrupt(why: &str) -> WorkError {

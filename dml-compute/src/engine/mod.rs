@@ -7,19 +7,22 @@
 //! | prepare | a [`Profile`] | the merged profile |
 //! | fit | the kind's own | a [`Model`] in its native format |
 //! | evaluate | a tally of each model's test rows | an [`Evaluation`] as JSON |
+//! | search | trials of a study, as a [`History`] | all trials |
 //! | predict | the predictions for some chunks, as a chunk | the partials in order |
 
 use std::sync::Arc;
 
-use dml_core::{Dataset, Digest, JobSpec, Params, Plan, Split, Work, job::Problem};
+use dml_core::{Bag, Dataset, Digest, JobSpec, Params, Plan, Split, Work, job::Problem};
 use rayon::prelude::*;
 
 mod cache;
 mod evaluate;
+mod held_out;
 mod memory;
 mod permute;
 mod problem;
 mod rows;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -29,13 +32,16 @@ use crate::{
     model::{self, Model, PredictError},
     prepare::Profile,
     registry::{AnyLearner, KindError, Registry},
+    search::History,
     table,
 };
 use cache::Cache;
 pub use evaluate::Evaluation;
 use evaluate::Judge;
+pub use held_out::{HeldOut, Judged};
 pub use problem::{MIN_ROWS, ProblemError, check_problem, shape, suggested_task};
 use rows::{Prepared, TrainingRows, read_chunk};
+use search::Search;
 
 /// Where a job's inputs come from: a store, or the network.
 pub trait Inputs: Sync {
@@ -143,6 +149,10 @@ impl Engine {
             Work::Evaluate { problem, models } => {
                 Judge::new(&self.registry, &dataset, problem, models, inputs)?.unit(chunks)
             }
+            Work::Search { study, prepared } => {
+                let search = Search { engine: self, study, prepared, dataset: &dataset, inputs };
+                Ok(search.unit(&job.plan, round, index, &so_far(state)?)?.to_bytes())
+            }
             Work::Predict { model, .. } => {
                 let model = Model::from_bytes(&inputs.blob(*model)?)?;
                 let predictor = model.predictor(&self.registry)?;
@@ -198,6 +208,7 @@ impl Engine {
                 let dataset = inputs.dataset(problem.dataset)?;
                 Judge::new(&self.registry, &dataset, problem, models, inputs)?.fold(partials).map(done)
             }
+            Work::Search { study, .. } => search::fold(study, &job.plan, round, so_far(state)?, partials),
             Work::Predict { .. } => {
                 Err(WorkError::Corrupt { what: "a plan", why: "predictions are not folded".into() })
             }
@@ -231,17 +242,18 @@ impl Engine {
         inputs: &dyn Inputs,
         part: impl FnOnce(&dyn AnyLearner, &Fit, &Prepared) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
-        let Work::Fit { problem, split, prepared, kind, params, seed } = &job.work else {
+        let Work::Fit { problem, split, prepared, kind, params, seed, bag } = &job.work else {
             return Err(WorkError::Corrupt { what: "a job", why: "it is no fit".into() });
         };
         let learner = self.registry.get(kind).map_err(unknown)?;
         let encoding = learner.kind().encoding;
-        let name = name_of(problem, split, prepared, word(encoding));
+        let name = name_of(problem, split, prepared, word(encoding), *bag);
         let prepared = self.cache.prepared(name, || Prepared::new(&inputs.blob(*prepared)?, encoding))?;
         let rows = TrainingRows {
             dataset: inputs.dataset(problem.dataset)?,
             problem,
             split: *split,
+            bag: *bag,
             prepared: prepared.clone(),
             name,
             inputs,
@@ -253,14 +265,19 @@ impl Engine {
     }
 }
 
+/// The trials of the rounds before.
+fn so_far(state: Option<&[u8]>) -> Result<History, WorkError> {
+    state.map_or_else(|| Ok(History::default()), History::from_bytes)
+}
+
 /// A worker may lack a kind that another has: the job is not to blame.
 fn unknown(error: KindError) -> WorkError {
     WorkError::Unavailable(error.to_string())
 }
 
 /// What the encoded rows of a fit are a function of.
-fn name_of(problem: &Problem, split: &Split, prepared: &Digest, encoding: &str) -> Digest {
-    Digest::of_value(&(problem, split, prepared, encoding))
+fn name_of(problem: &Problem, split: &Split, prepared: &Digest, encoding: &str, bag: Option<Bag>) -> Digest {
+    Digest::of_value(&(problem, split, prepared, encoding, bag))
 }
 
 fn word(encoding: crate::Encoding) -> &'static str {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use dml_core::{Dataset, Digest, Split, Task, job::Problem};
+use dml_core::{Bag, Dataset, Digest, Split, Task, job::Problem};
 use ndarray::Array1;
 
 use super::{
@@ -55,6 +55,8 @@ pub(super) struct TrainingRows<'a> {
     pub(super) dataset: Arc<Dataset>,
     pub(super) problem: &'a Problem,
     pub(super) split: Split,
+    /// The part of the training rows that it learns from; all if none.
+    pub(super) bag: Option<Bag>,
     pub(super) prepared: Arc<Prepared>,
     /// Names what the blocks are a function of, beside the chunk.
     pub(super) name: Digest,
@@ -70,8 +72,8 @@ impl TrainingRows<'_> {
         let batch = read_chunk(&self.dataset, chunk, self.inputs)?;
         let target = Values::of(&batch, &problem.target, r#type)?;
         let first = self.dataset.first_row(chunk);
-        let mut kept: Vec<usize> =
-            (0..batch.num_rows()).filter(|i| !self.split.is_test(first + *i as u64)).collect();
+        let learned = |row: u64| !self.split.is_test(row) && self.bag.is_none_or(|bag: Bag| bag.holds(row));
+        let mut kept: Vec<usize> = (0..batch.num_rows()).filter(|i| learned(first + *i as u64)).collect();
         let mut y = Vec::with_capacity(kept.len());
         match problem.task {
             Task::Regression => target.numbers(&kept, |_, value| y.push(value)),

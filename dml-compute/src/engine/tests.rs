@@ -6,6 +6,7 @@ use dml_core::{Chunk, Task, rng};
 use super::*;
 use crate::learners;
 
+mod search;
 mod trees;
 
 const PENGUINS: &[u8] = include_bytes!("../../../data/penguins.csv");
@@ -106,7 +107,11 @@ impl Trial {
         let shape = shape(&self.dataset, &self.problem);
         let plan = self.engine.plan_fit(kind, &params, &shape).unwrap();
         let problem = self.problem.clone();
-        job("fit", plan, Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5 })
+        job(
+            "fit",
+            plan,
+            Work::Fit { problem, split, prepared, kind: kind.into(), params, seed: 5, bag: None },
+        )
     }
 
     fn model(&mut self, kind: &str, split: Split) -> Digest {

@@ -237,6 +237,14 @@ impl Learner for GradientBoosting {
         }
     }
 
+    fn so_far(&self, _: &Fit, state: State) -> Option<Ensemble> {
+        Some(state.ensemble)
+    }
+
+    fn is_gradual(&self) -> bool {
+        true
+    }
+
     fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
         model.scores(x)
     }

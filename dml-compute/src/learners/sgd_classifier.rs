@@ -88,6 +88,14 @@ impl Learner for SgdClassifier {
         Ok(Folded::Done(Softmax { classes: fit.classes, outputs: walk.outputs }))
     }
 
+    fn so_far(&self, fit: &Fit, walk: Walk) -> Option<Softmax> {
+        Some(Softmax { classes: fit.classes, outputs: walk.outputs })
+    }
+
+    fn is_gradual(&self) -> bool {
+        true
+    }
+
     fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
         model.predict(x)
     }

@@ -86,6 +86,14 @@ impl Learner for SgdRegressor {
         Ok(Folded::Done(Affine::from_outputs(walk.outputs)))
     }
 
+    fn so_far(&self, _: &Fit, walk: Walk) -> Option<Affine> {
+        Some(Affine::from_outputs(walk.outputs))
+    }
+
+    fn is_gradual(&self) -> bool {
+        true
+    }
+
     fn predict(&self, model: &Affine, x: &Array2<f64>) -> Scores {
         model.predict(x)
     }

@@ -26,7 +26,7 @@ pub(crate) use learning::{LearningTally, is_looked_at};
 pub use numbers::NumberTally;
 pub(crate) use permuted::loss;
 pub use permuted::{Permutation, PermutedTally};
-pub use report::{Confusion, MAX_CONFUSION, Metrics, Report, primary, shown};
+pub use report::{Confusion, MAX_CONFUSION, Metrics, Report, compare, primary, ranking, second, shown};
 pub use sample::Sample;
 
 use crate::learner::Scores;

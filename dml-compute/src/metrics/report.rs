@@ -18,6 +18,31 @@ pub fn primary(task: Task) -> &'static str {
     }
 }
 
+/// The metrics that models of a task can be ranked by, the primary one first.
+pub fn ranking(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Classification => &["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc"],
+        Task::Regression => &["rmse", "mae", "r2"],
+    }
+}
+
+/// The metric that tells apart what is equal by this one, if there is one.
+pub fn second(metric: &str) -> Option<&'static str> {
+    match metric {
+        "accuracy" | "balanced_accuracy" | "macro_f1" | "roc_auc" => Some("log_loss"),
+        "rmse" | "r2" => Some("mae"),
+        _ => None,
+    }
+}
+
+/// Sorts the better value of a metric first.
+pub fn compare(metric: &str, a: f64, b: f64) -> Ordering {
+    match metric {
+        "rmse" | "mae" | "log_loss" => a.total_cmp(&b),
+        _ => b.total_cmp(&a),
+    }
+}
+
 /// The metrics that a leaderboard shows, with their headings.
 pub fn shown(task: Task) -> &'static [(&'static str, &'static str)] {
     match task {

@@ -1,4 +1,4 @@
-//! Pictures of how good a model is, as SVG: of a classification its ROC curves and confusion matrix, of a regression what
+//! Pictures of how good a model is, and of the trials of a study, as SVG: of a classification its ROC curves and confusion matrix, of a regression what
 //! it predicts against what is true, and the errors; the learning curve of what is built up in steps. The same evaluation gives the same bytes.
 //!
 //! A picture is one file without fonts, scripts or links. Its colours follow the reader's choice of light or dark.
@@ -10,8 +10,10 @@ mod confusion;
 mod learning;
 mod roc;
 mod scatter;
+mod study;
 mod svg;
 
+pub use study::draw_study;
 use svg::{Anchor, Svg};
 
 use crate::metrics::{Curves, Report};

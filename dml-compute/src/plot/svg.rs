@@ -7,14 +7,14 @@ use std::fmt::Write;
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;fill:#1f2328}
 .title{font-size:17px;font-weight:600}.head{font-size:13px;font-weight:600}.faint{fill:#59636e}
-.page{fill:#ffffff}.frame,.grid,.guide,.curve{fill:none}.frame{stroke:#818b98}.grid{stroke:#e4e8ec}
+.page{fill:#ffffff}.frame,.grid,.guide,.curve,.trial{fill:none}.frame{stroke:#818b98}.grid{stroke:#e4e8ec}
 .guide{stroke:#818b98;stroke-dasharray:4 4}.curve{stroke-width:2;stroke-linejoin:round}
-.dot{fill:#0072b2;fill-opacity:.45}.cell{fill:#0072b2}
+.trial{stroke:#0072b2;stroke-opacity:.3}.dot{fill:#0072b2;fill-opacity:.45}.cell{fill:#0072b2}
 .c0{stroke:#0072b2}.c1{stroke:#d55e00}.c2{stroke:#009e73}.c3{stroke:#cc79a7}
 .c4{stroke:#b58900}.c5{stroke:#56b4e9}.c6{stroke:#7d5ab5}.c7{stroke:#6e7781}
 @media (prefers-color-scheme:dark){
 text{fill:#f0f3f6}.faint{fill:#aab4bf}.page{fill:#11151a}.grid{stroke:#262c34}
-.dot{fill:#56b4e9}.c0{stroke:#4aa8e0}.c7{stroke:#9aa4ae}}
+.dot{fill:#56b4e9}.trial{stroke:#56b4e9}.c0{stroke:#4aa8e0}.c7{stroke:#9aa4ae}}
 ";
 
 /// A picture that is being drawn.

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
-use dml_core::{Digest, Task, rng};
+use dml_core::{Digest, Params, Task, Value, rng};
 use ndarray::{Array1, Array2};
 
 use super::*;
 use crate::{
     learner::Scores,
     metrics::{Confusion, LearningCurve, LearningPoint, Metrics, RocCurve, Sample, Tally},
+    search::Trial,
 };
 
 /// Three classes, told apart fairly well.
@@ -69,8 +70,8 @@ fn pictures_are_golden() {
 }
 
 const GOLDEN: [&str; 2] = [
-    "48cc037b7f5cc84799f1be513b9908efa6ef71be958e326d0f90b5c8fc306bc8",
-    "5429c35958ea78848f8698388cf8f6d3185ebb9373aa041079d524b44e4e6f18",
+    "aebc08898b015b424233fca74543677661d712ad9fba806ad57d49ae951681e8",
+    "7214a33ef4cc25bf5b1dbb59225d5a1e95c0a089753d0b89466bda1e0acbc0db",
 ];
 
 #[test]
@@ -124,4 +125,34 @@ fn strange_evaluations_are_drawn_or_are_none() {
     check(&many(12));
     check(&many(32));
     assert!(many(12).contains("and 4 that are told apart better") && many(12).contains(">123k<"));
+}
+
+#[test]
+fn a_study_is_drawn_with_its_parameters_and_what_matters() {
+    let trial = |number: u32| {
+        let value = f64::from(number + 1);
+        let mut params = vec![("rate", Value::Float(0.001 * value * value)), ("same", Value::Int(3))];
+        if !number.is_multiple_of(3) {
+            params.push(("rule", Value::Text(["<log>", "sqrt"][number as usize % 2].into())));
+        }
+        Trial {
+            number,
+            space: 0,
+            kind: "kind".into(),
+            params: Params(params.into_iter().map(|(name, value)| (name.into(), value)).collect()),
+            score: (number != 7).then_some(1.0 / value),
+            metrics: BTreeMap::new(),
+            rounds: 1,
+            of_rounds: 1,
+            error: None,
+        }
+    };
+    let trials: Vec<Trial> = (0..20).map(trial).collect();
+    let shares = [("rate".to_string(), 0.9), ("rule".to_string(), 0.05)].into();
+    let svg = draw_study("a & b", "rmse", &trials, &shares).unwrap();
+    check(&svg);
+    assert!(!svg.contains(">same<"), "what is the same everywhere says nothing");
+    assert!(svg.contains(">rate<") && svg.contains("&lt;log&gt;") && svg.contains("90 %"));
+    assert_eq!(svg.matches("curve c1").count(), 2, "a tenth of 19 stands out");
+    assert_eq!(draw_study("none", "rmse", &trials[7..9], &BTreeMap::new()), None);
 }

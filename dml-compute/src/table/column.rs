@@ -54,7 +54,7 @@ impl Cell<'_> {
     pub(super) fn write(self, out: &mut String) {
         match self {
             Self::Blank => {}
-            Self::Integer(value) => out.push_str(&value.to_string()),
+            Self::Integer(value) => out.push_str(itoa::Buffer::new().format(value)),
             Self::Float(value) => value::write_float(value, out),
             Self::Boolean(value) => out.push_str(if value { "true" } else { "false" }),
             Self::Text(value) => out.push_str(value),

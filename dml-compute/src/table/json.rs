@@ -87,16 +87,23 @@ pub fn to_json_rows(table: &RecordBatch) -> Vec<Map<String, Value>> {
 pub fn write_ndjson(table: &RecordBatch, out: &mut Vec<u8>) {
     let schema = table.schema();
     let views: Vec<_> = table.columns().iter().map(|array| View::of(array)).collect();
+    let key = |(at, name): (usize, &str)| format!("{}{}:", if at > 0 { "," } else { "" }, Value::from(name));
     let keys: Vec<String> =
-        schema.fields().iter().map(|field| Value::from(field.name().as_str()).to_string()).collect();
+        schema.fields().iter().map(|field| field.name().as_str()).enumerate().map(key).collect();
     for row in 0..table.num_rows() {
         out.push(b'{');
-        for (at, (key, view)) in keys.iter().zip(&views).enumerate() {
-            if at > 0 {
-                out.push(b',');
+        for (key, view) in keys.iter().zip(&views) {
+            out.extend_from_slice(key.as_bytes());
+            let cell = view.as_ref().map_or(Cell::Blank, |view| view.cell(row));
+            if let Cell::Integer(value) = cell {
+                out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            } else if let Cell::Float(value) = cell
+                && value.is_finite()
+            {
+                out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+            } else {
+                serde_json::to_writer(&mut *out, &json(cell)).expect("writing to memory");
             }
-            let value = view.as_ref().map_or(Value::Null, |view| json(view.cell(row)));
-            out.extend_from_slice(format!("{key}:{value}").as_bytes());
         }
         out.extend_from_slice(b"}\n");
     }

@@ -13,11 +13,13 @@ use crate::{
     id::Digest,
     job::Job,
     merge::Merge,
+    parent::{self, Parent},
     planted::{self, Bug},
     record::{Body, Kind, Names, Record},
     routing::Held,
     schedule::Standing,
-    training::{self, Training},
+    study::Study,
+    training::Training,
 };
 
 /// How many names one thing may have.
@@ -27,7 +29,7 @@ pub const MAX_NAMES: usize = 64;
 #[derive(Default)]
 pub(super) struct Catalogue {
     records: BTreeMap<Digest, Record>,
-    /// The jobs of each training.
+    /// The jobs of each training and study.
     children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// What users list, newest first.
     listed: BTreeSet<(Kind, Reverse<u64>, Digest)>,
@@ -50,15 +52,22 @@ impl Catalogue {
     pub(super) fn job(&self, id: &Digest) -> Option<&Job> {
         match self.body(id)? {
             Body::Job(job) => Some(job),
-            Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
+            Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_) => {
+                None
+            }
         }
     }
 
     pub(super) fn training(&self, id: &Digest) -> Option<&Training> {
         match self.body(id)? {
             Body::Training(training) => Some(training),
-            Body::Dataset(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => None,
+            Body::Dataset(_) | Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => None,
         }
+    }
+
+    /// What has jobs below it, if this has.
+    pub(super) fn parent(&self, id: &Digest) -> Option<Parent<'_>> {
+        Parent::of(self.body(id)?)
     }
 
     /// The things that are not part of others, deleted ones included.
@@ -76,7 +85,10 @@ impl Catalogue {
     pub(super) fn bytes(&self, id: &Digest) -> u64 {
         match self.body(id) {
             Some(Body::Dataset(dataset)) => dataset.chunks.iter().map(|chunk| chunk.bytes).sum(),
-            Some(Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) | None => 0,
+            Some(
+                Body::Training(_) | Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_),
+            )
+            | None => 0,
         }
     }
 
@@ -222,21 +234,17 @@ impl Catalogue {
         core::iter::once(root).chain(children).collect()
     }
 
-    /// The jobs of a training that are wanted: those behind models that can still be had, unless it was cancelled.
+    /// The jobs of a training or study that are wanted: those behind what can still be had, unless it was cancelled.
     pub(super) fn wanted(&self, id: Digest) -> BTreeSet<Digest> {
-        let Some(training) = self.training(&id).filter(|training| !training.is_cancelled()) else {
-            return BTreeSet::new();
-        };
-        let failed = |job: &Digest| self.job(job).is_some_and(|job| job.failure.is_some());
-        let models = (0..training.spec.models.len()).map(|m| training.spec.jobs_of(id, m));
-        models.filter(|jobs| !jobs.iter().any(failed)).flatten().collect()
+        let jobs = self.children.get(&id).into_iter().flatten().copied();
+        self.parent(&id).map_or_else(BTreeSet::new, |parent| parent.wanted(id, jobs, |job| self.job(job)))
     }
 
-    /// A job's place in the order of service; it has its age and urgency from its training.
+    /// A job's place in the order of service; it has its age and urgency from its parent.
     pub(super) fn standing(&self, id: Digest, job: &Job) -> Standing {
         let root = self.root(id);
         Standing {
-            priority: self.training(&root).map_or(0, |training| training.priority),
+            priority: self.parent(&root).map_or(0, Parent::priority),
             created_ms: self.get(&root).map_or(0, |record| record.names.since()),
             dataset: job.spec.work.dataset(),
         }
@@ -367,7 +375,7 @@ impl Naming<'_> {
 fn parent(body: &Body) -> Option<Digest> {
     match body {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }
 
@@ -376,6 +384,7 @@ fn as_asked(body: Body) -> Body {
     match body {
         Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => body,
         Body::Training(training) => Body::Training(Training { stops: 0, ..training }),
+        Body::Study(study) => Body::Study(Study { stops: 0, ..study }),
         Body::Job(job) => Body::Job(Job::new(job.spec)),
     }
 }
@@ -406,10 +415,10 @@ impl Node {
         if merged.names.0.len() > MAX_NAMES {
             return self.answer(ticket, Response::Refused(Refusal::TooManyNames));
         }
-        if let Some(Body::Training(training)) = &mut merged.body
-            && training.is_cancelled()
+        if let Some(body) = &mut merged.body
+            && Parent::of(body).is_some_and(Parent::is_cancelled)
         {
-            training.stops += 1;
+            parent::stop_or_go_on(body);
         }
         if self.catalogue.get(&id) != Some(&merged) {
             self.catalogue.put(id, merged);
@@ -428,9 +437,11 @@ impl Node {
         };
         match body {
             Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => None,
-            Body::Training(training) => dataset(&training.spec.problem.dataset),
+            Body::Training(_) | Body::Study(_) => {
+                Parent::of(body).and_then(|parent| dataset(&parent.dataset()))
+            }
             Body::Job(job) => {
-                let parent = job.spec.parent.filter(|parent| self.catalogue.training(parent).is_none());
+                let parent = job.spec.parent.filter(|parent| self.catalogue.parent(parent).is_none());
                 let parent = parent.map(|parent| missing(Kind::Training.name(), &parent));
                 let inputs = job.spec.work.blobs();
                 // A model of another node is known by its bytes alone, which have come along.
@@ -454,13 +465,9 @@ impl Node {
 
     pub(super) fn cancel(&mut self, ticket: Ticket, id: Digest) {
         let refusal = match self.catalogue.body(&id) {
-            Some(Body::Training(training)) if training.is_cancelled() => None,
-            Some(Body::Training(_)) if self.is_unfinished(id) => {
-                self.catalogue.change(id, |record| {
-                    if let Some(Body::Training(training)) = &mut record.body {
-                        training.stops += 1;
-                    }
-                });
+            Some(body) if Parent::of(body).is_some_and(Parent::is_cancelled) => None,
+            Some(body) if Parent::of(body).is_some() && self.is_unfinished(id) => {
+                self.catalogue.change(id, |record| record.body.iter_mut().for_each(parent::stop_or_go_on));
                 self.changed(id);
                 None
             }
@@ -485,7 +492,7 @@ impl Node {
             };
         };
         let root = self.catalogue.root(id);
-        if root != id && self.catalogue.training(&root).is_some() {
+        if root != id && self.catalogue.parent(&root).is_some() {
             return self.answer(ticket, Response::Refused(Refusal::InUse { by: self.title(root) }));
         }
         let needs: Vec<Digest> = match body {
@@ -495,7 +502,7 @@ impl Node {
                 let models = 0..training.spec.models.len();
                 models.filter_map(|m| self.catalogue.job(&training.spec.model_id(id, m))?.result()).collect()
             }
-            Body::Job(_) | Body::Token(_) | Body::Revocation(_) => Vec::new(),
+            Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => Vec::new(),
         };
         self.delete_unless_used(ticket, id, needs);
     }
@@ -524,9 +531,11 @@ impl Node {
     /// Something unfinished, outside the family of `id`, that needs one of these.
     pub(super) fn user_of(&self, id: Digest, needs: &[Digest]) -> Option<String> {
         self.catalogue.ids().filter(|user| self.catalogue.root(*user) != id).find_map(|user| {
-            let used = match self.catalogue.body(&user)? {
+            let used: Vec<Digest> = match self.catalogue.body(&user)? {
                 Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => return None,
-                Body::Training(training) => alloc::vec![training.spec.problem.dataset],
+                body @ (Body::Training(_) | Body::Study(_)) => {
+                    Parent::of(body).map(Parent::dataset).into_iter().collect()
+                }
                 Body::Job(job) if job.spec.parent.is_none() => {
                     job.spec.work.blobs().into_iter().chain([job.spec.work.dataset()]).collect()
                 }
@@ -549,11 +558,8 @@ impl Node {
 
     fn is_unfinished(&self, id: Digest) -> bool {
         match self.catalogue.body(&id) {
-            Some(Body::Training(training)) => {
-                let models = 0..training.spec.models.len();
-                let models: Vec<_> =
-                    models.map(|m| training.model_status(m, |job| self.catalogue.job(job))).collect();
-                !training::state_of(&models).is_final()
+            Some(body @ (Body::Training(_) | Body::Study(_))) => {
+                Parent::of(body).is_some_and(|parent| parent.is_unfinished(id, |job| self.catalogue.job(job)))
             }
             Some(Body::Job(job)) => job.is_open(),
             Some(Body::Dataset(_) | Body::Token(_) | Body::Revocation(_)) | None => false,

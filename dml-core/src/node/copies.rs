@@ -411,7 +411,7 @@ impl Node {
         }
         let is_child = |job: &Job| job.spec.parent == Some(root);
         let is_child = matches!(&record.body, Some(Body::Job(job)) if is_child(job));
-        names_itself && is_child && self.catalogue.training(&root).is_some()
+        names_itself && is_child && self.catalogue.parent(&root).is_some()
     }
 
     /// Merges a record with what is here.

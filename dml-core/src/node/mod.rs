@@ -41,7 +41,6 @@ use crate::{
     rng,
     routing::{Held, OwnRow, Routing},
     schedule::Shares,
-    training,
 };
 use asks::Asks;
 use catalogue::Catalogue;
@@ -287,9 +286,8 @@ impl Node {
         match self.catalogue.body(root) {
             // Each has to know by itself whom not to trust, also when nobody else is there.
             Some(Body::Revocation(_)) => u32::MAX,
-            Some(Body::Dataset(_) | Body::Training(_) | Body::Job(_) | Body::Token(_)) | None => {
-                self.settings.replication
-            }
+            Some(Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Job(_) | Body::Token(_))
+            | None => self.settings.replication,
         }
     }
 
@@ -443,13 +441,10 @@ impl Node {
         }
     }
 
-    /// Creates the missing children of a training that goes on.
+    /// Creates the missing children of what goes on.
     fn reconcile(&mut self, id: Digest) {
-        let Some(Body::Training(training)) = self.catalogue.body(&id) else { return };
-        if training.is_cancelled() {
-            return;
-        }
-        for spec in training::reconcile(&training.spec, |job| self.catalogue.job(job)) {
+        let Some(parent) = self.catalogue.parent(&id).filter(|parent| !parent.is_cancelled()) else { return };
+        for spec in parent.reconcile(|job| self.catalogue.job(job)) {
             let record = Record::new(Body::Job(crate::job::Job::new(spec)));
             let child = record.body.as_ref().expect("it was made with a body").id();
             self.catalogue.put(child, record);

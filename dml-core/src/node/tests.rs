@@ -128,7 +128,8 @@ fn check(node: &Node) {
         "versions are of what is there"
     );
     assert_eq!(node.doomed.times.len(), node.doomed.queue.len());
-    let missing = |training: &Training| training::reconcile(&training.spec, |job| node.catalogue.job(job));
+    let missing =
+        |training: &Training| crate::training::reconcile(&training.spec, |job| node.catalogue.job(job));
     let trainings =
         node.catalogue.ids().filter_map(|id| node.catalogue.training(&id)).filter(|t| !t.is_cancelled());
     assert!(trainings.map(missing).all(|missing| missing.is_empty()), "no child is missing");
@@ -184,7 +185,8 @@ fn training(models: &[Plan], seed: u64) -> Training {
     let model = |plan: &Plan| ModelSpec { kind: "tree".into(), params: Params::default(), plan: *plan };
     let models = models.iter().map(model).collect();
     let validation = Validation::Holdout(0.2);
-    let spec = TrainingSpec { problem, models, validation, seed, prepare: ONCE, evaluate: ONCE };
+    let spec =
+        TrainingSpec { problem, models, validation, seed, prepare: ONCE, evaluate: ONCE, ensemble: None };
     Training { spec, priority: 0, stops: 0 }
 }
 

@@ -214,7 +214,10 @@ impl World<'_> {
             Some(Body::Training(training)) if training.stops > 0 && !training.is_cancelled() => {
                 self.reach(Sometimes::TakenUpAgain);
             }
-            Some(Body::Training(_) | Body::Dataset(_) | Body::Token(_) | Body::Revocation(_)) | None => {}
+            Some(
+                Body::Training(_) | Body::Study(_) | Body::Dataset(_) | Body::Token(_) | Body::Revocation(_),
+            )
+            | None => {}
         }
     }
 
@@ -342,6 +345,9 @@ fn has_grown(before: &Record, now: &Record) -> bool {
         (Some(Body::Training(before)), Some(Body::Training(now))) => {
             before.spec == now.spec && before.stops <= now.stops && before.priority <= now.priority
         }
+        (Some(Body::Study(before)), Some(Body::Study(now))) => {
+            before.spec == now.spec && before.stops <= now.stops && before.priority <= now.priority
+        }
         (Some(Body::Job(before)), Some(Body::Job(now))) => {
             let (old, new) = (&before.progress, &now.progress);
             let same_round = new.round == old.round && new.state == old.state;
@@ -357,6 +363,6 @@ fn has_grown(before: &Record, now: &Record) -> bool {
 pub(super) fn job_of(record: &Record) -> Option<&crate::Job> {
     match record.body.as_ref()? {
         Body::Job(job) => Some(job),
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }

@@ -19,7 +19,9 @@ use crate::{
     job::{Job, JobSpec, Plan, Problem, Task, Work},
     node::{Refusal, Request, Response, Ticket},
     param::Params,
+    parent::Parent,
     record::{Body, Kind},
+    study::{Strategy, Study, StudySpec},
     training::{ModelSpec, Training, TrainingSpec, Validation},
 };
 
@@ -71,11 +73,11 @@ impl World<'_> {
         for n in 0..1 + self.dice.below(3) {
             let table = self.things[self.dice.below(tables)].id;
             let spec = training(&mut self.dice, table);
-            let jobs = reference::training(&spec);
-            let model = jobs.iter().find(|(id, _)| *id == spec.model_id(spec.id(), 0));
-            let model = model.and_then(|(_, course)| course.end().state);
-            let priority = self.dice.below(2) as i32;
-            self.wish(Body::Training(Training { spec, priority, stops: 0 }), format!("training-{n}"), jobs);
+            let kept = spec.model_id(spec.id(), 0);
+            let training = Training { spec, priority: self.dice.below(2) as i32, stops: 0 };
+            let jobs = reference::jobs_of(Parent::Training(&training));
+            let model = jobs.iter().find(|(id, _)| *id == kept).and_then(|(_, course)| course.end().state);
+            self.wish(Body::Training(training), format!("training-{n}"), jobs);
             if let Some(model) = model.filter(|_| n == 0) {
                 let plan = Plan { rounds: 1, units: 1 + self.dice.below(4) as u32, fold: false };
                 let work = Work::Predict { model, dataset: table };
@@ -83,6 +85,12 @@ impl World<'_> {
                 let jobs = alloc::vec![(spec.id(), Course::of(&spec))];
                 self.wish(Body::Job(Job::new(spec)), format!("prediction-{n}"), jobs);
             }
+        }
+        if self.dice.once_in(3) {
+            let table = self.things[self.dice.below(tables)].id;
+            let study = study(&mut self.dice, table);
+            let jobs = reference::jobs_of(Parent::Study(&study));
+            self.wish(Body::Study(study), "study".into(), jobs);
         }
     }
 
@@ -96,7 +104,9 @@ impl World<'_> {
         let thing = self.things.iter().find(|thing| thing.id == *dataset);
         thing.map_or_else(Vec::new, |thing| match &thing.body {
             Body::Dataset(dataset) => dataset.chunks.iter().map(|chunk| chunk.digest).collect(),
-            Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => Vec::new(),
+            Body::Training(_) | Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_) => {
+                Vec::new()
+            }
         })
     }
 
@@ -263,7 +273,9 @@ impl World<'_> {
             }
             match &self.things[n].body {
                 Body::Dataset(_) | Body::Token(_) | Body::Revocation(_) => {}
-                Body::Training(training) => needed.push(training.spec.problem.dataset),
+                body @ (Body::Training(_) | Body::Study(_)) => {
+                    needed.extend(Parent::of(body).map(Parent::dataset));
+                }
                 Body::Job(job) => {
                     needed.push(job.spec.work.dataset());
                     // A prediction stands right after its training.
@@ -298,6 +310,21 @@ fn dataset(dice: &mut Dice) -> Dataset {
     Dataset { rows: 10 * chunks.len() as u64, columns: Vec::new(), chunks }
 }
 
+fn study(dice: &mut Dice, dataset: Digest) -> Study {
+    let search = Plan { rounds: 1 + dice.below(4) as u32, units: 1 + dice.below(6) as u32, fold: true };
+    let spec = StudySpec {
+        training: TrainingSpec { models: Vec::new(), ..training(dice, dataset) },
+        spaces: Vec::new(),
+        strategy: Strategy::Random,
+        trials: search.rounds * search.units,
+        reduction: 1,
+        metric: "rmse".into(),
+        keep: 1,
+        search,
+    };
+    Study { spec, priority: dice.below(2) as i32, stops: 0 }
+}
+
 fn training(dice: &mut Dice, dataset: Digest) -> TrainingSpec {
     let problem =
         Problem { task: Task::Regression, dataset, target: "y".into(), features: alloc::vec!["x".into()] };
@@ -314,5 +341,5 @@ fn training(dice: &mut Dice, dataset: Digest) -> TrainingSpec {
         models[0].plan = Plan { rounds: 2, units: 16 + dice.below(4) as u32, fold: true };
     }
     let validation = if dice.once_in(4) { Validation::Folds(2) } else { Validation::Holdout(0.2) };
-    TrainingSpec { problem, models, validation, seed: dice.number(), prepare, evaluate }
+    TrainingSpec { problem, models, validation, seed: dice.number(), prepare, evaluate, ensemble: None }
 }

@@ -160,7 +160,10 @@ impl Disk {
 pub(super) fn id_of(key: Digest, record: &Record) -> Digest {
     match &record.body {
         Some(Body::Job(job)) => job.spec.id(),
-        Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_)) | None => key,
+        Some(
+            Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_),
+        )
+        | None => key,
     }
 }
 

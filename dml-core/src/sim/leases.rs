@@ -70,8 +70,8 @@ impl World<'_> {
             Piece::Unit(unit) => reached.units.get(&unit).is_some_and(|at| long_ago(*at)),
             Piece::Fold => false,
         };
-        // What was not durable anywhere may have been lost.
-        let is_kept = self.hosts.iter().any(|host| {
+        // What was not durable anywhere may have been lost, and what only nodes have that are down nobody can know.
+        let is_kept = self.hosts.iter().filter(|host| host.node.is_some()).any(|host| {
             let records = host.disk.durable();
             let same_life = records.get(root).is_some_and(|root| root.life == life);
             let job = records.get(&slot.job).and_then(job_of).filter(|_| same_life);

@@ -8,7 +8,7 @@ use crate::{
     job::{Job, JobSpec, Progress},
     lease::Piece,
     node::{Assignment, Outcome},
-    training::{self, TrainingSpec},
+    parent::Parent,
 };
 
 /// Every round of a job with all its units, and the end.
@@ -55,11 +55,11 @@ impl Course {
     }
 }
 
-/// All jobs of a training, finished.
-pub(super) fn training(spec: &TrainingSpec) -> Vec<(Digest, Course)> {
+/// All jobs of a training or study, finished.
+pub(super) fn jobs_of(parent: Parent<'_>) -> Vec<(Digest, Course)> {
     let (mut jobs, mut courses) = (BTreeMap::new(), Vec::new());
     loop {
-        let missing = training::reconcile(spec, |id| jobs.get(id));
+        let missing = parent.reconcile(|id| jobs.get(id));
         if missing.is_empty() {
             return courses;
         }

@@ -19,6 +19,7 @@ use crate::{
     id::Digest,
     member::NodeId,
     node::{Effect, Event, Request, Response},
+    parent::Parent,
     record::{Body, Record},
     routing::Held,
 };
@@ -255,7 +256,9 @@ impl World<'_> {
     /// Whether a thing is there and was not cancelled.
     pub(super) fn goes_on(&self, thing: &Thing) -> bool {
         match self.newest(thing).and_then(|record| record.body.as_ref()) {
-            Some(Body::Training(training)) => !training.is_cancelled(),
+            Some(body @ (Body::Training(_) | Body::Study(_))) => {
+                Parent::of(body).is_some_and(|parent| !parent.is_cancelled())
+            }
             Some(Body::Dataset(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) => true,
             None => false,
         }
@@ -316,7 +319,9 @@ fn families(records: &BTreeMap<Digest, Record>) -> Families<'_> {
     for (id, record) in records {
         let root = match &record.body {
             Some(Body::Job(job)) => job.spec.parent.unwrap_or(*id),
-            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_)) => *id,
+            Some(
+                Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_),
+            ) => *id,
             None => continue,
         };
         families.entry(root).or_default().push((*id, record));

@@ -124,7 +124,7 @@ fn training(dice: &mut Dice, seed: u64) -> TrainingSpec {
     let mut models: Vec<ModelSpec> = models.collect();
     models.truncate(1 + dice.below(3));
     let validation = if dice.once_in(3) { Validation::Folds(2) } else { Validation::Holdout(0.2) };
-    TrainingSpec { problem, models, validation, seed, prepare, evaluate }
+    TrainingSpec { problem, models, validation, seed, prepare, evaluate, ensemble: None }
 }
 
 fn run(seed: u64) -> u64 {

@@ -75,7 +75,9 @@ pub(crate) async fn check(
 /// What a request takes.
 fn needed(method: &Method, path: &str) -> Scope {
     let looks = [Method::GET, Method::HEAD].contains(method);
-    let predicts = method == Method::POST && path.starts_with("/v1/models/") && path.ends_with("/predict");
+    let predicts = method == Method::POST
+        && (path.starts_with("/v1/models/") && path.ends_with("/predict")
+            || ["/v1/ml-distributed/predict", "/v1/ml-distributed/evaluate"].contains(&path));
     let ours = ["/v1/tokens", "/v1/revocations", "/v1/logs"].iter().any(|start| path.starts_with(start));
     if ours || path == "/logs" {
         Scope::Admin
@@ -199,6 +201,9 @@ mod tests {
             (Method::GET, "/v1/datasets", Scope::Read),
             (Method::HEAD, "/v1/kinds", Scope::Read),
             (Method::POST, "/v1/models/best/predict", Scope::Read),
+            (Method::POST, "/v1/ml-distributed/predict", Scope::Read),
+            (Method::POST, "/v1/ml-distributed/evaluate", Scope::Read),
+            (Method::POST, "/v1/ml-distributed/fit", Scope::Write),
             (Method::POST, "/v1/predictions", Scope::Write),
             (Method::POST, "/v1/datasets/predict", Scope::Write),
             (Method::DELETE, "/v1/trainings/a", Scope::Write),

@@ -1,6 +1,9 @@
 //! `/v1/datasets`.
 
-use std::io::{Read, Write};
+use std::{
+    collections::VecDeque,
+    io::{Read, Write},
+};
 
 use arrow_array::RecordBatch;
 use axum::{
@@ -16,7 +19,7 @@ use dml_core::{
     record::Kind,
 };
 use serde::Deserialize;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     CheckedQuery, Listed, Paging, ask, check_name, find,
@@ -24,18 +27,23 @@ use super::{
     keys::Key,
     negotiate,
     range::Download,
+    recent::Answer,
     table_body::{self, Form, Incoming},
     unexpected,
 };
 use crate::{
+    link::LinkError,
     problem::Problem,
-    trace::carry,
+    trace::{carry, carry_task},
     view::{DatasetView, RowsView},
     worker::Worker,
 };
 
 /// How much of a table is decoded at a time.
 const PIECE: usize = 256 << 10;
+
+/// How many chunks of an upload are sent to db nodes at the same time.
+const SENT_AT_ONCE: usize = 3;
 
 /// What an upload is called.
 #[derive(Debug, Deserialize)]
@@ -72,7 +80,7 @@ pub(super) async fn create(
 
 /// Parses a table as it streams in, and sends its chunks to a db node one by one. Nothing is created yet: chunks of a
 /// table that turns out to be bad are garbage, and collected as such.
-fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Dataset, Problem> {
+pub(super) fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Dataset, Problem> {
     let mut body = Inflated::of(incoming.pieces)?;
     let (mut buffer, mut count) = (vec![0; PIECE], 0);
     while count < 8 {
@@ -81,14 +89,8 @@ fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Datas
             more => count += more,
         }
     }
-    let mut chunks = Vec::new();
-    let mut put = |batch: RecordBatch| -> Result<(), Problem> {
-        let bytes = table::encode(&batch);
-        let (rows, size) = (batch.num_rows() as u64, bytes.len() as u64);
-        let digest = runtime.block_on(worker.shared.link.put_blob(bytes))?;
-        chunks.push(Chunk { digest, rows, bytes: size });
-        Ok(())
-    };
+    let mut sending = Sending { worker, runtime, under_way: VecDeque::new(), chunks: Vec::new() };
+    let mut put = |batch| sending.put(&batch);
     let columns = if table::is_arrow(&buffer[..count]) {
         let columns = import_arrow((&buffer[..count]).chain(&mut body), &mut put);
         columns.map_err(|problem| body.failed().unwrap_or(problem))?
@@ -122,8 +124,47 @@ fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> Result<Datas
         typed.by_ref().try_for_each(|batch| put(batch?))?;
         typed.columns()
     };
+    let chunks = sending.finish()?;
     let rows = chunks.iter().map(|chunk| chunk.rows).sum();
     Ok(Dataset { rows, columns, chunks })
+}
+
+/// The chunks of a table on their way to a db node, while the next are cut.
+struct Sending<'a> {
+    worker: &'a Worker,
+    runtime: &'a Handle,
+    under_way: VecDeque<JoinHandle<Result<Chunk, LinkError>>>,
+    /// Those that have arrived.
+    chunks: Vec<Chunk>,
+}
+
+impl Sending<'_> {
+    fn put(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
+        let bytes = table::encode(batch);
+        let (rows, size) = (batch.num_rows() as u64, bytes.len() as u64);
+        if self.under_way.len() == SENT_AT_ONCE {
+            self.arrive()?;
+        }
+        let link = self.worker.shared.link.clone();
+        let send = async move { Ok(Chunk { digest: link.put_blob(bytes).await?, rows, bytes: size }) };
+        self.under_way.push_back(self.runtime.spawn(carry_task(send)));
+        Ok(())
+    }
+
+    /// Waits for the first of those that are under way.
+    fn arrive(&mut self) -> Result<(), Problem> {
+        if let Some(task) = self.under_way.pop_front() {
+            self.chunks.push(self.runtime.block_on(task).map_err(internal)??);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Chunk>, Problem> {
+        while !self.under_way.is_empty() {
+            self.arrive()?;
+        }
+        Ok(self.chunks)
+    }
 }
 
 fn import_arrow(
@@ -147,10 +188,15 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     Extract(worker): Extract<Worker>,
-    Path(id): Path<String>,
-) -> Result<Json<DatasetView>, Problem> {
-    let id = find(&worker, Kind::Dataset, &id).await?;
-    fetch(&worker, id).await.map(Json)
+    Path(text): Path<String>,
+) -> Result<Answer, Problem> {
+    let turn = match worker.shared.recent.answer(Kind::Dataset, &text) {
+        Ok(answer) => return Ok(answer),
+        Err(turn) => turn,
+    };
+    let id = find(&worker, Kind::Dataset, &text).await?;
+    let view = fetch(&worker, id).await?;
+    Ok(worker.shared.recent.answered(Kind::Dataset, &text, &view, true, turn))
 }
 
 async fn fetch(worker: &Worker, id: Digest) -> Result<DatasetView, Problem> {

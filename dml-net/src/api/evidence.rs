@@ -1,25 +1,24 @@
 //! From records to what users see: the state of trainings, the metrics of models.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use dml_compute::metrics::{Curves, Permutation};
 use dml_core::{
-    Body, Digest, Job, Training, Validation,
-    job::Work,
-    node::{Entry, Request, Response},
+    Body, Digest, Job, Training,
+    record::Kind,
     training::{ModelStatus, State, state_of},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::{ask, unexpected};
+use super::watched::{Told, Watched};
 use crate::{
     problem::Problem,
-    view::{NewValidation, PredictionView, TrainedView, TrainingView},
+    view::{NewEnsemble, TrainedView, TrainingView},
     worker::Worker,
 };
 
-/// A training with its jobs, as a db node told it.
+/// A training with its jobs.
 pub(super) struct Family {
     pub(super) id: Digest,
     pub(super) version: u64,
@@ -30,35 +29,19 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// Fetches a training, as soon as it is newer than `seen`.
-    pub(super) async fn fetch(worker: &Worker, id: Digest, seen: u64, wait_ms: u64) -> Result<Self, Problem> {
-        let watch = Request::Watch { id, seen, wait_ms };
-        let Response::Family { version, entries } = ask(worker, watch).await? else {
-            return Err(unexpected());
-        };
-        Self::new(version, entries).ok_or_else(unexpected)
-    }
-
-    fn new(version: u64, entries: Vec<Entry>) -> Option<Self> {
-        let mut entries = entries.into_iter();
-        let root = entries.next()?;
-        let Body::Training(training) = root.record.body? else { return None };
-        let jobs = entries.filter_map(|entry| match entry.record.body {
-            Some(Body::Job(job)) => Some((entry.id, (job, entry.leased))),
-            Some(Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_)) | None => None,
-        });
-        let name = root.record.names.latest().map(Into::into);
-        let created_ms = root.record.names.since();
-        Some(Self { id: root.id, version, name, created_ms, training, jobs: jobs.collect() })
-    }
-
     fn job(&self, id: &Digest) -> Option<&Job> {
         self.jobs.get(id).map(|(job, _)| job)
     }
 
-    fn statuses(&self) -> Vec<ModelStatus> {
+    /// How each model stands.
+    pub(super) fn statuses(&self) -> Vec<ModelStatus> {
         let models = 0..self.training.spec.models.len();
         models.map(|m| self.training.model_status(m, |id| self.job(id))).collect()
+    }
+
+    /// How many of its models are fitted.
+    pub(super) fn finished(&self) -> usize {
+        self.statuses().iter().filter(|status| status.model.is_some()).count()
     }
 
     /// Which model of the training has this id.
@@ -72,8 +55,58 @@ impl Family {
         (status.model, status.report)
     }
 
-    /// The training as users see it.
-    pub(super) async fn view(&self, worker: &Worker) -> Result<TrainingView, Problem> {
+    fn trained(&self, m: usize, name: &str, status: &ModelStatus, report: Option<Report>) -> TrainedView {
+        let spec = &self.training.spec;
+        let id = spec.model_id(self.id, m);
+        let plan = spec.models[m].plan;
+        let fit = self.job(&id);
+        let finished = fit.is_some_and(Job::is_finished);
+        let leased =
+            spec.jobs_of(self.id, m).iter().any(|job| self.jobs.get(job).is_some_and(|(_, n)| *n > 0));
+        TrainedView {
+            id,
+            name: name.into(),
+            place: m,
+            kind: spec.models[m].kind.clone(),
+            params: spec.models[m].params.clone(),
+            state: if status.state == State::Queued && leased { State::Running } else { status.state },
+            progress: f64::from(if status.state == State::Succeeded { 1000 } else { status.permille })
+                / 1000.0,
+            round: fit.map_or(0, |fit| fit.progress.round),
+            rounds: plan.rounds,
+            units_done: if finished {
+                plan.units
+            } else {
+                fit.map_or(0, |fit| fit.progress.units.len() as u32)
+            },
+            units: plan.units,
+            metrics: report.map(|report| report.metrics),
+            digest: status.model,
+            error: status.error.clone(),
+        }
+    }
+}
+
+impl Watched for Family {
+    const KIND: Kind = Kind::Training;
+    const PAUSE: Duration = Duration::from_millis(50);
+    type View = TrainingView;
+
+    fn of(told: Told) -> Option<Self> {
+        let Told { id, version, name, created_ms, body, jobs, .. } = told;
+        let Body::Training(training) = body else { return None };
+        Some(Self { id, version, name, created_ms, training, jobs })
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn state(&self) -> State {
+        state_of(&self.statuses())
+    }
+
+    async fn view(&self, worker: &Worker) -> Result<TrainingView, Problem> {
         let spec = &self.training.spec;
         let statuses = self.statuses();
         let names = spec.model_names();
@@ -110,47 +143,17 @@ impl Family {
             dataset: spec.problem.dataset,
             target: spec.problem.target.clone(),
             features: spec.problem.features.clone(),
-            validation: match spec.validation {
-                Validation::Holdout(fraction) => NewValidation::Holdout(fraction),
-                Validation::Folds(folds) => NewValidation::Folds(folds),
-            },
+            validation: spec.validation.into(),
             seed: spec.seed,
             priority: self.training.priority,
             created_ms: self.created_ms,
             best: models.iter().find(done).map(|model| model.id),
             models,
+            ensemble: spec.ensemble.map(|ensemble| NewEnsemble {
+                method: ensemble.method,
+                min_members: Some(ensemble.min_members),
+            }),
         })
-    }
-
-    fn trained(&self, m: usize, name: &str, status: &ModelStatus, report: Option<Report>) -> TrainedView {
-        let spec = &self.training.spec;
-        let id = spec.model_id(self.id, m);
-        let plan = spec.models[m].plan;
-        let fit = self.job(&id);
-        let finished = fit.is_some_and(Job::is_finished);
-        let leased =
-            spec.jobs_of(self.id, m).iter().any(|job| self.jobs.get(job).is_some_and(|(_, n)| *n > 0));
-        TrainedView {
-            id,
-            name: name.into(),
-            place: m,
-            kind: spec.models[m].kind.clone(),
-            params: spec.models[m].params.clone(),
-            state: if status.state == State::Queued && leased { State::Running } else { status.state },
-            progress: f64::from(if status.state == State::Succeeded { 1000 } else { status.permille })
-                / 1000.0,
-            round: fit.map_or(0, |fit| fit.progress.round),
-            rounds: plan.rounds,
-            units_done: if finished {
-                plan.units
-            } else {
-                fit.map_or(0, |fit| fit.progress.units.len() as u32)
-            },
-            units: plan.units,
-            metrics: report.map(|report| report.metrics),
-            digest: status.model,
-            error: status.error.clone(),
-        }
     }
 }
 
@@ -195,31 +198,4 @@ impl Report {
 /// Takes a field out of a report, if it is there and can be read.
 fn taken<T: DeserializeOwned>(report: &mut Json, field: &str) -> Option<T> {
     serde_json::from_value(report.as_object_mut()?.remove(field)?).ok()
-}
-
-/// A batch prediction as users see it.
-pub(super) fn prediction_view(entry: Entry) -> Option<PredictionView> {
-    let name = entry.record.names.latest().map(Into::into);
-    let created_ms = entry.record.names.since();
-    let Some(Body::Job(job)) = entry.record.body else { return None };
-    let Work::Predict { model, dataset } = job.spec.work else { return None };
-    let plan = job.spec.plan;
-    let state = match () {
-        () if job.progress.is_finished(&plan) => State::Succeeded,
-        () if job.failure.is_some() => State::Failed,
-        () if entry.leased > 0 || !job.progress.units.is_empty() => State::Running,
-        () => State::Queued,
-    };
-    Some(PredictionView {
-        id: entry.id,
-        name,
-        state,
-        progress: f64::from(job.progress.permille(&plan)) / 1000.0,
-        model,
-        dataset,
-        units_done: job.progress.units.len() as u32,
-        units: plan.units,
-        error: job.failure,
-        created_ms,
-    })
 }

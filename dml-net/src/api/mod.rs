@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod datasets;
+mod ensembles;
 mod evidence;
 mod inflate;
 mod keys;
@@ -13,9 +14,11 @@ mod predictions;
 mod range;
 mod recent;
 mod revocations;
+mod studies;
 mod table_body;
 mod tokens;
 mod trainings;
+mod watched;
 
 pub(crate) use access::Tokens;
 use axum::{
@@ -33,9 +36,13 @@ use dml_core::{
     node::{Cursor, Refusal, Request, Response},
     record::Kind,
 };
+pub(crate) use ensembles::Ensembles;
+use evidence::Family;
 pub(crate) use keys::Keys;
+use predictions::Batch;
 pub(crate) use recent::Recent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use studies::Search;
 pub(crate) use table_body::Lengths;
 pub(crate) use tokens::now;
 
@@ -60,17 +67,26 @@ pub(crate) fn router(worker: Worker) -> Router {
         .route("/v1/datasets/{id}", get(datasets::show).delete(datasets::delete))
         .route("/v1/datasets/{id}/rows", get(datasets::rows))
         .route("/v1/datasets/{id}/content", get(datasets::content))
-        .route("/v1/trainings", post(trainings::create).get(trainings::list))
-        .route("/v1/trainings/{id}", get(trainings::show).delete(trainings::delete))
-        .route("/v1/trainings/{id}/events", get(trainings::events))
-        .route("/v1/trainings/{id}/cancel", post(trainings::cancel))
+        .route("/v1/trainings", post(trainings::create).get(watched::list::<Family>))
+        .route("/v1/trainings/{id}", get(watched::show::<Family>).delete(watched::delete::<Family>))
+        .route("/v1/trainings/{id}/events", get(watched::events::<Family>))
+        .route("/v1/trainings/{id}/cancel", post(watched::cancel::<Family>))
+        .route("/v1/studies", post(studies::create).get(watched::list::<Search>))
+        .route("/v1/studies/{id}", get(watched::show::<Search>).delete(watched::delete::<Search>))
+        .route("/v1/studies/{id}/events", get(watched::events::<Search>))
+        .route("/v1/studies/{id}/trials", get(studies::trials))
+        .route("/v1/studies/{id}/cancel", post(watched::cancel::<Search>))
         .route("/v1/kinds", get(models::kinds))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::show))
         .route("/v1/models/{id}/download", get(models::download))
         .route("/v1/models/{id}/predict", post(models::predict))
+        .route("/v1/ml-distributed/fit", post(ensembles::fit))
+        .route("/v1/ml-distributed/evaluate", post(ensembles::evaluate))
+        .route("/v1/ml-distributed/predict", post(ensembles::predict))
         .route("/v1/predictions", post(predictions::create).get(predictions::list))
-        .route("/v1/predictions/{id}", get(predictions::show).delete(predictions::delete))
+        .route("/v1/predictions/{id}", get(watched::show::<Batch>).delete(watched::delete::<Batch>))
+        .route("/v1/predictions/{id}/events", get(watched::events::<Batch>))
         .route("/v1/predictions/{id}/results", get(predictions::results))
         .route("/v1/revocations", post(revocations::create).get(revocations::list))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use arrow_array::RecordBatch;
 use axum::{
     Json,
     body::Bytes,
@@ -14,7 +15,7 @@ use axum::{
 };
 use dml_compute::{Kind as ModelKind, Model, model::PredictError, onnx::OnnxError, table};
 use dml_core::{
-    Body, Digest,
+    Body, ColumnType, Digest,
     node::{Refusal, Request, Response},
     record::Kind,
 };
@@ -30,8 +31,10 @@ use super::{
     inflate::{self, Inflated},
     negotiate,
     range::Download,
+    recent::Answer,
     table_body::{ARROW, Form, NDJSON, is_ndjson, media_type},
     unexpected,
+    watched::Watched,
 };
 use crate::{
     problem::Problem,
@@ -109,7 +112,7 @@ async fn found(worker: &Worker, id: Digest) -> Result<Found, Problem> {
 fn parent(body: Body) -> Option<Digest> {
     match body {
         Body::Job(job) => job.spec.parent,
-        Body::Dataset(_) | Body::Training(_) | Body::Token(_) | Body::Revocation(_) => None,
+        Body::Dataset(_) | Body::Training(_) | Body::Study(_) | Body::Token(_) | Body::Revocation(_) => None,
     }
 }
 
@@ -186,15 +189,20 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     Extract(worker): Extract<Worker>,
-    Path(id): Path<String>,
-) -> Result<Json<ModelView>, Problem> {
-    let found = resolve(&worker, &id).await?;
+    Path(text): Path<String>,
+) -> Result<Answer, Problem> {
+    let turn = match worker.shared.recent.answer(Kind::Model, &text) {
+        Ok(answer) => return Ok(answer),
+        Err(turn) => turn,
+    };
+    let found = resolve(&worker, &text).await?;
     let model = load(&worker, found.digest).await?;
     let features =
         model.features.iter().map(|(name, r#type)| FeatureView { name: name.clone(), r#type: *r#type });
     let classes = Some(model.classes.clone()).filter(|classes| !classes.is_empty());
-    let view = found.view(&worker).await?;
-    Ok(Json(ModelView { features: Some(features.collect()), classes, ..view }))
+    let view = ModelView { features: Some(features.collect()), classes, ..found.view(&worker).await? };
+    // How good it is may still be being found out, but is not for long.
+    Ok(worker.shared.recent.answered(Kind::Model, &text, &view, true, turn))
 }
 
 /// A model that can predict.
@@ -282,41 +290,18 @@ pub(super) async fn predict(
 ) -> Result<HttpResponse, Problem> {
     let found = resolve(&worker, &id).await?;
     let model = load(&worker, found.digest).await?;
-    let media_type = media_type(&headers);
-    let (json, ndjson) = (media_type == "application/json", is_ndjson(&media_type));
-    if !json && !ndjson && !["text/csv", "application/vnd.apache.arrow.file", ARROW].contains(&&*media_type) {
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        let detail =
-            format!("rows come as application/json, {NDJSON}, text/csv or {ARROW}, not as {media_type}");
-        return Err(Problem::new(status, "unknown-format", detail));
-    }
-    let first = match () {
-        () if json => "application/json",
-        () if ndjson => NDJSON,
-        () => "text/csv",
+    let kind = media_type_of_rows(&headers)?;
+    let first = match kind {
+        RowsAs::Json => "application/json",
+        RowsAs::NdJson => NDJSON,
+        RowsAs::Table => "text/csv",
     };
     let mut offers = ["application/json", "text/csv", NDJSON, ARROW];
     offers.sort_by_key(|offer| *offer != first);
     let answer = negotiate(&headers, &offers)?.to_string();
-    inflate::check(&headers)?;
-    let body = limited(request).await?;
+    let rows = Rows::receive(kind, request).await?;
     let predict = move || -> Result<HttpResponse, Problem> {
-        let body = Inflated::whole(body, MAX_BODY)?;
-        let rows = if json {
-            let rows: RowsToPredict = serde_json::from_slice(&body).map_err(|error| {
-                Problem::bad_request(
-                    "bad-json",
-                    format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}"),
-                )
-            })?;
-            table::from_json_rows(&rows.rows, &model.inputs())?
-        } else if ndjson {
-            table::from_json_rows(&lines(&body)?, &model.inputs())?
-        } else if table::is_arrow(&body) {
-            table::cast(&table::read_arrow(&body, &table::Limits::default())?, &model.inputs())?
-        } else {
-            table::read_rows_as(&body, &table::Limits::default(), &model.inputs())?
-        };
+        let rows = rows.read(&model.inputs())?;
         let predicted = model.predict(worker.shared.engine.registry(), &rows)?;
         Ok(if answer == "application/json" {
             Json(PredictedRows { predictions: table::to_json_rows(&predicted) }).into_response()
@@ -327,6 +312,82 @@ pub(super) async fn predict(
         })
     };
     tokio::task::spawn_blocking(predict).await.map_err(|error| Problem::internal(error.to_string()))?
+}
+
+/// How rows to be predicted come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowsAs {
+    Json,
+    NdJson,
+    /// CSV or Arrow, which tell themselves.
+    Table,
+}
+
+/// How the rows of a request come, if they can be read.
+pub(super) fn media_type_of_rows(headers: &HeaderMap) -> Result<RowsAs, Problem> {
+    inflate::check(headers)?;
+    match media_type(headers).as_str() {
+        "application/json" => Ok(RowsAs::Json),
+        kind if is_ndjson(kind) => Ok(RowsAs::NdJson),
+        "text/csv" | "application/vnd.apache.arrow.file" | ARROW => Ok(RowsAs::Table),
+        other => {
+            let detail =
+                format!("rows come as application/json, {NDJSON}, text/csv or {ARROW}, not as {other}");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-format", detail))
+        }
+    }
+}
+
+/// Rows to be predicted, as they came.
+pub(super) struct Rows {
+    kind: RowsAs,
+    body: Bytes,
+}
+
+impl Rows {
+    pub(super) async fn receive(kind: RowsAs, request: HttpRequest) -> Result<Self, Problem> {
+        Ok(Self { kind, body: limited(request).await? })
+    }
+
+    /// The rows with the columns of a model.
+    fn read(self, inputs: &[(String, ColumnType)]) -> Result<RecordBatch, Problem> {
+        self.read_or(inputs, |body| Ok(serde_json::from_slice::<RowsToPredict>(body)?.rows))
+    }
+
+    /// The same, where a JSON body may also be one row alone or a list of rows.
+    pub(super) fn read_lenient(self, inputs: &[(String, ColumnType)]) -> Result<RecordBatch, Problem> {
+        self.read_or(inputs, |body| {
+            let mut said: Value = serde_json::from_slice(body)?;
+            if let Some(rows) = said.get_mut("rows").filter(|rows| rows.is_array()) {
+                said = rows.take();
+            }
+            Ok(if said.is_array() {
+                serde_json::from_value(said)?
+            } else {
+                vec![serde_json::from_value(said)?]
+            })
+        })
+    }
+
+    fn read_or(
+        self,
+        inputs: &[(String, ColumnType)],
+        json: impl FnOnce(&[u8]) -> Result<Vec<Map<String, Value>>, serde_json::Error>,
+    ) -> Result<RecordBatch, Problem> {
+        let body = Inflated::whole(self.body, MAX_BODY)?;
+        let wrong = |error| {
+            let detail = format!("{error}; rows are {{\"rows\": [{{COLUMN: VALUE, …}}, …]}}");
+            Problem::bad_request("bad-json", detail)
+        };
+        Ok(match self.kind {
+            RowsAs::Json => table::from_json_rows(&json(&body).map_err(wrong)?, inputs)?,
+            RowsAs::NdJson => table::from_json_rows(&lines(&body)?, inputs)?,
+            RowsAs::Table if table::is_arrow(&body) => {
+                table::cast(&table::read_arrow(&body, &table::Limits::default())?, inputs)?
+            }
+            RowsAs::Table => table::read_rows_as(&body, &table::Limits::default(), inputs)?,
+        })
+    }
 }
 
 /// Rows that stand as JSON objects, one a line.

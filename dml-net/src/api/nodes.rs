@@ -72,13 +72,13 @@ async fn named(worker: &Worker, text: &str) -> Result<Digest, Problem> {
     for name in text.splitn(2, '/') {
         check_name(name)?;
     }
-    for kind in [Kind::Training, Kind::Dataset, Kind::Model, Kind::Prediction] {
+    for kind in [Kind::Training, Kind::Study, Kind::Dataset, Kind::Model, Kind::Prediction] {
         match find(worker, kind, text).await {
             Err(problem) if problem.status == 404 => {}
             found => return found,
         }
     }
-    Err(Problem::not_found(format!("there is no training, dataset, model or prediction '{text}'")))
+    Err(Problem::not_found(format!("there is no training, study, dataset, model or prediction '{text}'")))
 }
 
 /// Ready: a db node answers, and this worker is not about to end.

@@ -13,9 +13,9 @@ use crate::{
     logs::Line,
     problem::Problem,
     view::{
-        DatasetView, ModelView, NewPrediction, NewRevocation, NewToken, NewTraining, NodeView, Page,
-        PredictedRows, PredictionView, RevocationView, RoutingView, RowsToPredict, RowsView, TokenView,
-        TrainingView,
+        DatasetView, EnsemblePredictions, EnsembleView, ModelView, NewFit, NewPrediction, NewRevocation,
+        NewStudy, NewToken, NewTraining, NodeView, Page, PredictedRows, PredictionView, RevocationView,
+        RoutingView, RowsToPredict, RowsView, StudyView, TokenView, TrainingView, TrialsView,
     },
 };
 
@@ -36,7 +36,9 @@ fn build() -> Value {
     let mut api = Api { schemas: settings.into_generator(), paths: Map::new() };
     api.datasets();
     api.trainings();
+    api.studies();
     api.models();
+    api.ensembles();
     api.predictions();
     api.tokens();
     api.cluster();
@@ -119,20 +121,37 @@ impl Api {
             .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
             .gives("200", "The training, its models best first.", [created.clone()]);
         self.delete("/v1/trainings/{id}", "a training with its models");
-        self.operation("get", "/v1/trainings/{id}/events", "Watches a training")
-            .header(
-                "Last-Event-ID",
-                "The id of the last event that was seen: what is the same is not told again.",
-            )
-            .also("204", "It is over, and the client has seen that.")
-            .gives(
-                "200",
-                "Server-sent events: `training` each time that it has moved.",
-                [("text/event-stream", text())],
-            );
+        self.events("/v1/trainings/{id}/events", "training");
         self.operation("post", "/v1/trainings/{id}/cancel", "Cancels what is left of a training")
             .about("Creating it again takes it up again.")
             .gives("200", "The training.", [created]);
+    }
+
+    fn studies(&mut self) {
+        let (new, created) = (self.of::<NewStudy>(), self.of::<StudyView>());
+        self.operation("post", "/v1/studies", "Searches for the best parameters")
+            .about(
+                "The same request is the same study, with the same trials on any number of workers. The best of them are trained and kept \
+                 as a training of the study's name.",
+            )
+            .key()
+            .takes([new])
+            .gives("202", "The study, which goes on by itself.", [created.clone()]);
+        self.list::<StudyView>("/v1/studies", "studies");
+        self.operation("get", "/v1/studies/{id}", "Shows a study")
+            .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
+            .gives("200", "The study with its best trials so far.", [created.clone()]);
+        self.delete("/v1/studies/{id}", "a study; the training that it ended in stays");
+        self.events("/v1/studies/{id}/events", "study");
+        let trials = self.of::<TrialsView>();
+        self.operation("get", "/v1/studies/{id}/trials", "Shows all trials of a study").gives(
+            "200",
+            "The trials so far, best first.",
+            [trials, (CSV, text())],
+        );
+        self.operation("post", "/v1/studies/{id}/cancel", "Cancels what is left of a study")
+            .about("Creating it again takes it up again.")
+            .gives("200", "The study.", [created]);
     }
 
     fn models(&mut self) {
@@ -164,6 +183,40 @@ impl Api {
             );
     }
 
+    fn ensembles(&mut self) {
+        let which = json!({ "type": "string" });
+        let name = "The name under which it was fitted; `ml-distributed` by default.";
+        let degraded = "How many members took part of how many, `3/5`, if not all did.";
+        let (new, view) = (self.of::<NewFit>(), self.of::<EnsembleView>());
+        self.operation("post", "/v1/ml-distributed/fit", "Fits an ensemble, and waits for it")
+            .about(
+                "The same request is the same training. Without a body, five models learn the prices of the houses that come \
+                 with DML.",
+            )
+            .query("wait", wait(), "Answer after that time with the members that are fitted: `300s` by default.")
+            .key()
+            .takes([new])
+            .optional()
+            .tells("DML-Degraded", degraded)
+            .gives("200", "The ensemble, its quality and what failed.", [view.clone()]);
+        self.operation("post", "/v1/ml-distributed/evaluate", "Measures an ensemble")
+            .about("The members that can be had are judged together by rows that none has learned from.")
+            .query("name", which.clone(), name)
+            .tells("DML-Degraded", degraded)
+            .gives("200", "The ensemble, its quality and what failed.", [view]);
+        let (rows, predicted) = (self.of::<RowsToPredict>(), self.of::<EnsemblePredictions>());
+        self.operation("post", "/v1/ml-distributed/predict", "Predicts rows with an ensemble")
+            .about("JSON may also be one row alone, `{COLUMN: VALUE, …}`, or a list of rows. Up to 32 MiB.")
+            .query("name", which, name)
+            .takes([rows, (NDJSON, text()), (CSV, text()), (ARROW, binary())])
+            .tells("DML-Degraded", degraded)
+            .gives(
+                "200",
+                "The predictions, the members that made them, their quality and what failed.",
+                [predicted],
+            );
+    }
+
     fn predictions(&mut self) {
         let (new, created) = (self.of::<NewPrediction>(), self.of::<PredictionView>());
         self.operation("post", "/v1/predictions", "Predicts a whole dataset").key().takes([new]).gives(
@@ -175,6 +228,7 @@ impl Api {
         self.operation("get", "/v1/predictions/{id}", "Shows a prediction")
             .query("wait", wait(), "Answer when it is over, or after that time: `30s`.")
             .gives("200", "The prediction.", [created]);
+        self.events("/v1/predictions/{id}/events", "prediction");
         self.delete("/v1/predictions/{id}", "a prediction");
         self.operation("get", "/v1/predictions/{id}/results", "Downloads what is predicted")
             .about("Readable from the first batch on; the header `dml-complete` tells whether it is all.")
@@ -249,6 +303,20 @@ impl Api {
     fn show<T: JsonSchema>(&mut self, path: &'static str, thing: &str) {
         let view = self.of::<T>();
         self.operation("get", path, &format!("Shows {thing}")).gives("200", "It.", [view]);
+    }
+
+    fn events(&mut self, path: &'static str, event: &str) {
+        self.operation("get", path, &format!("Watches a {event}"))
+            .header(
+                "Last-Event-ID",
+                "The id of the last event that was seen: what is the same is not told again.",
+            )
+            .also("204", "It is over, and the client has seen that.")
+            .gives(
+                "200",
+                &format!("Server-sent events: `{event}` each time that it has moved."),
+                [("text/event-stream", text())],
+            );
     }
 
     fn delete(&mut self, path: &'static str, thing: &str) {
@@ -330,11 +398,22 @@ impl Operation<'_> {
         self
     }
 
+    /// The body may be left out.
+    fn optional(self) -> Self {
+        self.0["requestBody"]["required"] = false.into();
+        self
+    }
+
+    /// Tells of a header of the answer.
+    fn tells(self, name: &str, about: &str) -> Self {
+        let header = json!({ "description": about, "schema": text() });
+        self.0["responses"]["200"] = json!({ "headers": { name: header } });
+        self
+    }
+
     /// Tells of the header `Link`.
     fn linked(self, about: &str) -> Self {
-        self.0["responses"]["200"] =
-            json!({ "headers": { "Link": { "description": about, "schema": text() } } });
-        self
+        self.tells("Link", about)
     }
 
     fn takes<const N: usize>(self, bodies: [Content; N]) -> Self {

@@ -1,28 +1,28 @@
 //! `/v1/predictions`: a model over a whole dataset, as a job.
 
+use std::time::Duration;
+
 use axum::{
-    Json,
     extract::{Path, State as Extract},
-    http::{HeaderMap, HeaderName, StatusCode, header},
-    response::{IntoResponse, Response as HttpResponse},
+    http::{HeaderMap, HeaderName, header},
+    response::Response as HttpResponse,
 };
 use dml_compute::Model;
 use dml_core::{
     Body, ColumnType, Dataset, Digest, Job, JobSpec, Work,
     node::{Request, Response},
     record::Kind,
+    training::State,
 };
 
 use super::{
-    Checked, CheckedQuery, Listed, Paging, ask, check_name,
-    evidence::prediction_view,
-    find,
+    Checked, CheckedQuery, Listed, Paging, ask, check_name, find,
     keys::Key,
     models, negotiate,
     range::Download,
     table_body::Form,
-    trainings::{Wait, step_ms},
     unexpected,
+    watched::{self, Told, Watched},
 };
 use crate::{
     problem::Problem,
@@ -51,9 +51,7 @@ pub(super) async fn create(
     worker.shared.keys.note(&key, &("prediction", job.spec.id(), &name))?;
     let request = Request::Create { body: Body::Job(job), name: Some(name) };
     let Response::Created { id, .. } = ask(&worker, request).await? else { return Err(unexpected()) };
-    let (view, _) = fetch(&worker, id, 0, 0).await?;
-    let location = format!("/v1/predictions/{id}");
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(view)).into_response())
+    watched::created::<Batch>(&worker, id).await
 }
 
 /// The dataset has every column that the model wants, and text only where the model learned from text.
@@ -80,27 +78,54 @@ fn check_columns(model: &Model, dataset: &Dataset) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn fetch(
-    worker: &Worker,
-    id: Digest,
-    seen: u64,
-    wait_ms: u64,
-) -> Result<(PredictionView, u64), Problem> {
-    let (view, version, _) = fetch_job(worker, id, seen, wait_ms).await?;
-    Ok((view, version))
+/// The job of a prediction.
+pub(super) struct Batch {
+    version: u64,
+    job: Job,
+    view: PredictionView,
 }
 
-async fn fetch_job(
-    worker: &Worker,
-    id: Digest,
-    seen: u64,
-    wait_ms: u64,
-) -> Result<(PredictionView, u64, Job), Problem> {
-    let watch = Request::Watch { id, seen, wait_ms };
-    let Response::Family { version, entries } = ask(worker, watch).await? else { return Err(unexpected()) };
-    let entry = entries.into_iter().next().ok_or_else(unexpected)?;
-    let Some(Body::Job(job)) = entry.record.body.clone() else { return Err(unexpected()) };
-    Ok((prediction_view(entry).ok_or_else(unexpected)?, version, job))
+impl Watched for Batch {
+    const KIND: Kind = Kind::Prediction;
+    const PAUSE: Duration = Duration::from_millis(50);
+    type View = PredictionView;
+
+    fn of(told: Told) -> Option<Self> {
+        let Body::Job(job) = told.body else { return None };
+        let Work::Predict { model, dataset } = job.spec.work else { return None };
+        let plan = job.spec.plan;
+        let state = match () {
+            () if job.progress.is_finished(&plan) => State::Succeeded,
+            () if job.failure.is_some() => State::Failed,
+            () if told.leased > 0 || !job.progress.units.is_empty() => State::Running,
+            () => State::Queued,
+        };
+        let view = PredictionView {
+            id: told.id,
+            name: told.name,
+            state,
+            progress: f64::from(job.progress.permille(&plan)) / 1000.0,
+            model,
+            dataset,
+            units_done: job.progress.units.len() as u32,
+            units: plan.units,
+            error: job.failure.clone(),
+            created_ms: told.created_ms,
+        };
+        Some(Self { version: told.version, job, view })
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn state(&self) -> State {
+        self.view.state
+    }
+
+    async fn view(&self, _: &Worker) -> Result<PredictionView, Problem> {
+        Ok(self.view.clone())
+    }
 }
 
 pub(super) async fn list(
@@ -109,37 +134,9 @@ pub(super) async fn list(
 ) -> Result<Listed<PredictionView>, Problem> {
     let request = Request::List { kind: Kind::Prediction, after: paging.after()?, limit: paging.limit()? };
     let Response::Page { entries, next } = ask(&worker, request).await? else { return Err(unexpected()) };
-    let items = entries.into_iter().filter_map(prediction_view).collect();
+    let items =
+        entries.into_iter().filter_map(|entry| Some(Batch::of(Told::new(0, vec![entry])?)?.view)).collect();
     Listed::new(items, next, &paging)
-}
-
-pub(super) async fn show(
-    Extract(worker): Extract<Worker>,
-    Path(id): Path<String>,
-    CheckedQuery(wait): CheckedQuery<Wait>,
-) -> Result<Json<PredictionView>, Problem> {
-    let id = find(&worker, Kind::Prediction, &id).await?;
-    let until = wait.until()?;
-    let (mut view, mut version) = fetch(&worker, id, 0, 0).await?;
-    loop {
-        let left = step_ms(until);
-        if view.state.is_final() || left == 0 {
-            return Ok(Json(view));
-        }
-        (view, version) = tokio::select! {
-            fetched = fetch(&worker, id, version, left) => fetched?,
-            () = worker.stopping() => return Ok(Json(view)),
-        };
-    }
-}
-
-pub(super) async fn delete(
-    Extract(worker): Extract<Worker>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let id = find(&worker, Kind::Prediction, &id).await?;
-    ask(&worker, Request::Delete { id }).await?;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The rows predicted so far, in the order of the dataset, up to the first unit that is not done: readable from the
@@ -152,7 +149,7 @@ pub(super) async fn results(
     let kind = negotiate(&headers, &Form::OFFERS)?;
     let form = Form::of(kind);
     let id = find(&worker, Kind::Prediction, &id).await?;
-    let (view, _, job) = fetch_job(&worker, id, 0, 0).await?;
+    let Batch { view, job, .. } = Batch::fetch(&worker, id, 0, 0).await?;
     if let Some(why) = view.error {
         return Err(Problem::conflict("prediction-failed", why));
     }

@@ -1,6 +1,12 @@
 //! Tables as bodies: those that come in, by themselves or as the field `file` of a form; and those that go out.
 
-use std::{collections::BTreeMap, ops::Range, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use arrow_array::RecordBatch;
 use axum::{
@@ -27,6 +33,9 @@ pub(super) const PARQUET: &str = "application/vnd.apache.parquet";
 /// How many pieces of a body may wait for the parser.
 const PIECES: usize = 4;
 
+/// How many chunks are written at the same time, for one download.
+const AHEAD: usize = 2;
+
 /// How long an upload may be silent before it is taken to have broken off.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -36,6 +45,15 @@ pub(super) struct Incoming {
     pub(super) file_name: Option<String>,
     /// Whether the rows are JSON objects, one a line.
     pub(super) ndjson: bool,
+}
+
+impl Incoming {
+    /// A table in CSV that is there as a whole.
+    pub(super) fn of(table: Bytes) -> Self {
+        let (sender, pieces) = mpsc::channel(1);
+        sender.try_send(Ok(table)).expect("there is room for one");
+        Self { pieces, file_name: None, ndjson: false }
+    }
 }
 
 /// The media type of a body, without its parameters, in lower case.
@@ -221,18 +239,20 @@ pub(super) fn rows_of(
     first: usize,
     within: Range<u64>,
 ) -> impl Stream<Item = std::io::Result<Bytes>> {
-    stream::unfold((worker, chunks, first, within), move |(worker, chunks, at, within)| async move {
-        if within.start >= within.end {
-            return None;
-        }
-        let part = match part(&worker, &chunks, at, form).await? {
-            Ok(part) => part,
-            Err(error) => return Some((Err(error), (worker, chunks, at, 0..0))),
-        };
-        let length = part.len() as u64;
-        let kept = part.slice(within.start.min(length) as usize..within.end.min(length) as usize);
-        let rest = within.start.saturating_sub(length)..within.end.saturating_sub(length);
-        Some((Ok(kept), (worker, chunks, at + 1, rest)))
+    let chunks: Arc<[Digest]> = chunks.into();
+    let parts = stream::iter(first..=chunks.len()).map(move |at| {
+        let (worker, chunks) = (worker.clone(), chunks.clone());
+        async move { part(&worker, &chunks, at, form).await }
+    });
+    parts.buffered(AHEAD).scan(within, |within, part| {
+        let kept = part.filter(|_| within.start < within.end).map(|part| {
+            let part = part.inspect_err(|_| *within = 0..0)?;
+            let length = part.len() as u64;
+            let kept = within.start.min(length) as usize..within.end.min(length) as usize;
+            *within = within.start.saturating_sub(length)..within.end.saturating_sub(length);
+            Ok(part.slice(kept))
+        });
+        ready(kept)
     })
 }
 
@@ -322,14 +342,18 @@ async fn part(worker: &Worker, chunks: &[Digest], at: usize, form: Form) -> Opti
 
 async fn chunk(worker: &Worker, digest: Digest, form: Form, first: bool) -> std::io::Result<Bytes> {
     let bytes = worker.shared.blob(digest).await.map_err(std::io::Error::other)?;
-    let mut text = Vec::new();
     if form == Form::Arrow {
-        text.extend_from_slice(table::stream_part(&bytes, first).map_err(std::io::Error::other)?);
-    } else {
-        let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
-        form.write(&rows, first, &mut text).map_err(std::io::Error::other)?;
+        let part = table::stream_part(&bytes, first).map_err(std::io::Error::other)?;
+        return Ok(Bytes::copy_from_slice(part));
     }
-    Ok(text.into())
+    // Not where requests are answered: it takes a while.
+    let write = move || {
+        let rows = table::decode(&bytes).map_err(std::io::Error::other)?;
+        let mut text = Vec::new();
+        form.write(&rows, first, &mut text).map_err(std::io::Error::other)?;
+        Ok(text.into())
+    };
+    tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }
 
 impl From<TableError> for Problem {

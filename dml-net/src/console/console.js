@@ -25,7 +25,7 @@ function watch() {
   if (!live) return;
   if (live.dataset.events) {
     const source = new EventSource(live.dataset.events);
-    source.addEventListener("training", async (event) => {
+    for (const kind of ["training", "study", "prediction"]) source.addEventListener(kind, async (event) => {
       await renewOnce();
       if (["succeeded", "failed", "cancelled"].includes(JSON.parse(event.data).state)) { source.close(); await renew(); }
     });

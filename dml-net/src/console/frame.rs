@@ -26,10 +26,11 @@ const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 /// The sections, as the navigation names them.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("", "Overview"),
     ("datasets", "Datasets"),
     ("trainings", "Trainings"),
+    ("studies", "Studies"),
     ("models", "Models"),
     ("predictions", "Predictions"),
     ("jobs", "Jobs"),

@@ -14,6 +14,7 @@ mod models;
 mod overview;
 mod predictions;
 mod reference;
+mod studies;
 mod train;
 mod trainings;
 mod words;
@@ -41,6 +42,12 @@ pub(crate) fn router(client: Client) -> Router {
         .route("/datasets/{id}", get(datasets::page))
         .route("/datasets/{id}/delete", post(datasets::delete))
         .route("/train", get(train::page).post(train::begin))
+        .route("/tune", get(train::tuning).post(train::begin_tuning))
+        .route("/studies", get(studies::list))
+        .route("/studies/{id}", get(studies::page))
+        .route("/studies/{id}/plot.svg", get(studies::plot))
+        .route("/studies/{id}/cancel", post(studies::cancel))
+        .route("/studies/{id}/delete", post(studies::delete))
         .route("/trainings", get(trainings::list))
         .route("/trainings/{id}", get(trainings::page))
         .route("/trainings/{id}/cancel", post(trainings::cancel))

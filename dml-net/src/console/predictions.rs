@@ -76,9 +76,10 @@ pub(super) async fn page(Extract(client): Extract<Client>, frame: Frame, Path(id
     };
     let name = words::name(prediction.name.as_deref(), &prediction.id);
     let id = prediction.id.to_string();
+    let events = format!("v1/predictions/{id}/events");
     let main = html! {
         h1 { (name) }
-        div #live data-live=[(!over).then_some("2")] {
+        div #live data-live=[(!over).then_some("3")] data-events=[(!over).then_some(&events)] {
             p { (words::state(prediction.state)) " " @if !over { (words::progress(prediction.progress)) " " }
                 "of the dataset " a href={ "datasets/" (prediction.dataset) } { (prediction.dataset.short()) }
                 " by the model with digest " (words::id(&prediction.model)) ", begun " (words::ago(prediction.created_ms)) }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::{Answer, Asked, Cursor, PAGE, frame, frame::Frame, jobs, to, words};
 use crate::{
     client::Client,
-    view::{NewValidation, RoutingView, TrainedView, TrainingView, report},
+    view::{EnsembleView, NewValidation, RoutingView, TrainedView, TrainingView, report},
 };
 
 pub(super) async fn list(
@@ -69,11 +69,17 @@ pub(super) async fn page(Extract(client): Extract<Client>, frame: Frame, Path(id
         true => None,
         false => client.routing(&training.id.to_string()).await.ok(),
     };
+    let together = match training.ensemble {
+        Some(_) if training.state == State::Succeeded => {
+            client.evaluate_ensemble(&training.id.to_string()).await.ok()
+        }
+        Some(_) | None => None,
+    };
     let name = words::name(training.name.as_deref(), &training.id);
-    Ok(frame.page(&name, show(&training, routing.as_ref())))
+    Ok(frame.page(&name, show(&training, routing.as_ref(), together.as_ref())))
 }
 
-fn show(training: &TrainingView, routing: Option<&RoutingView>) -> Markup {
+fn show(training: &TrainingView, routing: Option<&RoutingView>, together: Option<&EnsembleView>) -> Markup {
     let id = training.id.to_string();
     let over = training.state.is_final();
     let events = format!("v1/trainings/{id}/events");
@@ -83,7 +89,9 @@ fn show(training: &TrainingView, routing: Option<&RoutingView>) -> Markup {
             p { (words::state(training.state)) " " @if !over { (words::progress(training.progress)) " " }
                 (task(training.task)) " of " strong { (training.target) } " from "
                 a href={ "datasets/" (training.dataset) } { (words::counted(training.features.len() as u64, "column")) }
-                ", " (judged(training)) ", seed " (training.seed) ", begun " (words::ago(training.created_ms)) ", id " (words::id(&training.id)) }
+                ", " (judged(training)) ", seed " (training.seed) ", begun " (words::ago(training.created_ms)) ", id " (words::id(&training.id))
+                @if let Some(ensemble) = &training.ensemble { " " (words::badge(&format!("ensemble by {}", ensemble.method.name()), "idle")) } }
+            @if let Some(together) = together { (ensemble(together)) }
             h2 { "Leaderboard" }
             (leaderboard(training))
             @if let Some(routing) = routing { (work(training, routing)) }
@@ -93,6 +101,22 @@ fn show(training: &TrainingView, routing: Option<&RoutingView>) -> Markup {
         }
         div.actions {
             (frame::sure(&format!("trainings/{id}/delete"), "Delete", "The training and its models are deleted on all nodes."))
+        }
+    }
+}
+
+/// How good the models are together, and which could not be had.
+fn ensemble(together: &EnsembleView) -> Markup {
+    let main = primary(together.task);
+    html! {
+        p { "Together " strong { (together.members_used) " of " (together.members_total) } " models"
+            @if let Some(quality) = &together.quality {
+                " have " (main) " " strong { (words::metric(quality, main)) }
+                @if let Some(bounds) = crate::words::interval(quality, main) { " (95 %: " (bounds) ")" }
+            } @else { " are of a quality that could not be measured" }
+            "." }
+        @for error in &together.errors {
+            p.bad { (error.member.as_deref().unwrap_or("The measure")) ": " (error.why) }
         }
     }
 }

@@ -94,7 +94,10 @@ impl Origin {
     pub(super) fn admit(&self, answer: &mut Response) {
         let headers = answer.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.text.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("dml-complete"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("dml-complete, dml-degraded"),
+        );
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
 }

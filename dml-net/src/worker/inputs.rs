@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use dml_compute::{Inputs, WorkError};
@@ -114,6 +115,20 @@ impl Shared {
         Ok(bytes)
     }
 
+    /// The same for who would rather do without it than wait.
+    pub(crate) async fn blob_within(
+        &self,
+        digest: Digest,
+        patience: Duration,
+    ) -> Result<Arc<[u8]>, LinkError> {
+        if let Some(bytes) = self.cache.blob(&digest) {
+            return Ok(bytes);
+        }
+        let bytes: Arc<[u8]> = self.link.blob_within(digest, patience).await?.as_ref().into();
+        self.cache.keep_blob(digest, &bytes);
+        Ok(bytes)
+    }
+
     /// A dataset's description.
     pub(crate) async fn dataset(&self, id: Digest) -> Result<Arc<Dataset>, LinkError> {
         if let Some(dataset) = self.cache.dataset(&id) {
@@ -129,9 +144,10 @@ impl Shared {
                 self.cache.keep_dataset(id, &dataset);
                 Ok(dataset)
             }
-            Some(Body::Training(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_)) | None => {
-                Err(LinkError::Garbled("no dataset under a dataset's id"))
-            }
+            Some(
+                Body::Training(_) | Body::Study(_) | Body::Job(_) | Body::Token(_) | Body::Revocation(_),
+            )
+            | None => Err(LinkError::Garbled("no dataset under a dataset's id")),
         }
     }
 }

@@ -13,7 +13,7 @@ use dml_core::node::Request;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{api, client::Client, console, link::Link, logs::Logs, metrics::observed, peer::Peer};
-pub(crate) use inputs::Cache;
+pub(crate) use inputs::{BlockingInputs, Cache};
 use meters::Meters;
 pub(crate) use meters::page as metrics;
 
@@ -68,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) lengths: api::Lengths,
     pub(crate) keys: api::Keys,
     pub(crate) recent: api::Recent,
+    pub(crate) ensembles: api::Ensembles,
     stop: watch::Sender<bool>,
 }
 
@@ -92,6 +93,7 @@ impl Worker {
             lengths: api::Lengths::default(),
             keys: api::Keys::default(),
             recent: api::Recent::default(),
+            ensembles: api::Ensembles::default(),
             stop,
         };
         Self { shared: Arc::new(shared) }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use axum::body::Bytes;
-use dml_compute::{WorkError, engine::Outcome as Folded};
+use dml_compute::{WorkError, engine::Outcome as Folded, search::History};
 use dml_core::{
-    Digest,
+    Body, Digest, Parent, StudySpec, Training, Work,
     lease::{Lease, Piece, Slot},
     node::{Assignment, Claim, Outcome, Request, Response},
 };
@@ -42,7 +42,9 @@ type Held = Arc<Mutex<BTreeMap<Slot, (Lease, Duration)>>>;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let held = Held::default();
-    let renewals = tokio::spawn(renew(shared.clone(), held.clone()));
+    // In a set, so that they end with this future, also when it is dropped: leases of what nobody does would live on.
+    let mut renewals = JoinSet::new();
+    renewals.spawn(renew(shared.clone(), held.clone()));
     let mut work: JoinSet<()> = JoinSet::new();
     let mut pause = PAUSE;
     loop {
@@ -94,7 +96,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
         while work.try_join_next().is_some() {}
     }
     while work.join_next().await.is_some() {}
-    renewals.abort();
 }
 
 /// With work under way, a claim waits less: the slots that become free meanwhile are offered soon.
@@ -243,6 +244,10 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
         }
     }
     let inputs = BlockingInputs::new(shared.clone());
+    let search = match (&spec.work, lease.slot.piece) {
+        (Work::Search { study, .. }, Piece::Fold) => spec.parent.map(|parent| (parent, study.clone())),
+        _ => None,
+    };
     let shared_too = shared.clone();
     let compute = move || -> Result<(Vec<u8>, Option<bool>), WorkError> {
         let engine = &shared_too.engine;
@@ -268,6 +273,9 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(WorkError::Input(format!("the learner panicked: {}", words.unwrap_or("without words"))))
     })?;
+    if let Some((id, study)) = search.filter(|_| finished == Some(true)) {
+        train_best(shared, id, &study, &bytes).await?;
+    }
     let bytes = Bytes::from(bytes);
     let digest = keep(shared, bytes.clone()).await?;
     if has_more {
@@ -279,6 +287,24 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
         Some(finished) => Outcome::State { state: digest, finished },
     };
     Ok((outcome, bytes))
+}
+
+/// Creates the training in which a study ends. It is there before the study counts as finished; should this worker die in
+/// between, the next one creates the same.
+async fn train_best(shared: &Shared, id: Digest, study: &StudySpec, trials: &[u8]) -> Result<(), Undone> {
+    let dataset = shared.dataset(study.training.problem.dataset).await?;
+    let trials = History::from_bytes(trials)?;
+    let Some(spec) = shared.engine.best(study, &dataset, &trials) else { return Ok(()) };
+    let watch = Request::Watch { id, seen: 0, wait_ms: 0 };
+    let Response::Family { entries, .. } = shared.link.ask(&watch).await? else {
+        return Err(Undone::Later("the study could not be had".into()));
+    };
+    let root = entries.into_iter().next().map(|entry| entry.record);
+    let name = root.as_ref().and_then(|root| root.names.latest().map(String::from));
+    let priority = root.and_then(|root| Some(Parent::of(root.body.as_ref()?)?.priority()));
+    let training = Training { spec, priority: priority.unwrap_or(0), stops: 0 };
+    let created = shared.link.ask(&Request::Create { body: Body::Training(training), name }).await?;
+    if let Response::Refused(refusal) = created { Err(Undone::Later(refusal.to_string())) } else { Ok(()) }
 }
 
 /// Hands a result to a db node. While none answers it waits: what was computed is not lost by a db node that restarts.

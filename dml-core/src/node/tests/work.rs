@@ -254,7 +254,8 @@ fn a_model_that_fails_stops_its_own_jobs_alone() {
     let training = bench.node.catalogue.training(&id).expect("it is there");
     let states: Vec<_> = (0..2).map(|m| training.model_status(m, job).state).collect();
     assert!(
-        states.contains(&training::State::Failed) && states.contains(&training::State::Succeeded),
+        states.contains(&crate::training::State::Failed)
+            && states.contains(&crate::training::State::Succeeded),
         "{states:?}"
     );
     assert_eq!(bench.refusal(Request::Cancel { id }), Refusal::NotCancellable);

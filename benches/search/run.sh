@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Searches beside Optuna: `bash benches/search/run.sh [TRIALS [SEEDS]]`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+venv=target/search-bench
+[ -d "$venv" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install -q optuna; }
+program=$(cargo bench -p dml --bench search --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+"$venv/bin/python" benches/search/rival.py "$program" "$@"
