@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The cluster of compose.yaml in real containers, and what happens to containers. Takes the programs from dist/, or makes
 # them; needs a Docker engine and no network. `deploy/test.sh swarm` tries swarm.yaml likewise, on a swarm of this machine.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
 mode=${1:-compose}
@@ -233,11 +233,14 @@ composed() {
     eventually 30 whole
 
     step "in every order"
+    # It asked for an address, which others may be given while it is stopped: then it would not start.
+    docker network disconnect "${project}_cluster" "$(worker 3)"
+    docker network connect "${project}_cluster" "$(worker 3)"
     local order
     for order in "db1 db2 db3 worker" "worker db3 db2 db1" "db2 worker db1 db3"; do
-        compose stop -t 30 >/dev/null
+        compose stop -t 30 >/dev/null || fail "compose stop"
         for n in $order; do
-            compose start "$n" >/dev/null
+            compose start "$n" >/dev/null || fail "compose start $n"
             sleep 0.5
         done
         eventually 30 whole
@@ -282,6 +285,7 @@ if ! docker info &>/dev/null || ! compose version &>/dev/null; then
     exit 0
 fi
 trap clean EXIT
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 images
 case $mode in
     compose) composed ;;
