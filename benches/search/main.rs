@@ -1,10 +1,14 @@
 //! The searches of `dml tune` on functions whose minimum is known: what a study would find if its models were these
 //! functions. `benches/search/run.sh` runs it beside Optuna.
 //!
-//! `cargo bench -p dml --bench search -- STRATEGY TRIALS BATCH SEEDS` prints a line a function and seed: the least value.
+//! `cargo bench -p dml --bench search -- STRATEGY TRIALS BATCH SEEDS [TABLE TARGET]` prints a line a function and seed: the
+//! least value. With a table the function is the error of gradient boosting; `-- serve TABLE TARGET` computes it for
+//! others, a line of JSON parameters at a time.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells what it finds")]
 
-use std::{collections::BTreeMap, env, f64::consts::PI, process::ExitCode};
+mod table;
+
+use std::{collections::BTreeMap, env, error::Error, f64::consts::PI, io, path::Path};
 
 use dml::{
     compute::search::{Trial, suggest},
@@ -13,6 +17,7 @@ use dml::{
         job::Problem,
     },
 };
+use table::Table;
 
 /// A function, its dimensions and their bounds.
 type Function = (&'static str, &'static [(f64, f64)], fn(&[f64]) -> f64);
@@ -53,87 +58,110 @@ fn hartmann6(x: &[f64]) -> f64 {
     -(0..4).map(peak).sum::<f64>()
 }
 
-/// The least value that a study finds.
-fn search(function: &Function, strategy: Strategy, trials: u32, batch: u32, seed: u64) -> f64 {
-    let (_, bounds, value) = function;
-    let name = |d: usize| format!("x{d}");
-    let dimensions =
-        bounds.iter().enumerate().map(|(d, (low, high))| (name(d), Dimension::Uniform(*low, *high)));
-    let plan = Plan { rounds: trials.div_ceil(batch), units: batch, fold: true };
-    let problem = Problem {
-        task: Task::Regression,
-        dataset: Digest::of(b"a function"),
-        target: "y".into(),
-        features: Vec::new(),
-    };
-    let spec = StudySpec {
-        training: TrainingSpec {
-            problem,
-            models: Vec::new(),
-            validation: Validation::Holdout(0.2),
-            seed,
-            prepare: plan,
-            evaluate: plan,
-            ensemble: None,
-        },
-        spaces: vec![Space {
-            kind: "function".into(),
-            fixed: Params::default(),
-            dimensions: dimensions.collect(),
-        }],
-        strategy,
+/// The study of one space, whose metric is an error.
+fn study(training: TrainingSpec, space: Space, trials: u32, search: Plan) -> StudySpec {
+    StudySpec {
+        training,
+        spaces: vec![space],
+        strategy: Strategy::Random,
         trials,
         reduction: 4,
         metric: "rmse".into(),
         keep: 1,
-        search: plan,
-    };
+        search,
+    }
+}
+
+/// A training that is only asked for its seed.
+fn no_training(seed: u64) -> TrainingSpec {
+    let plan = Plan::sequential(1);
+    TrainingSpec {
+        problem: Problem {
+            task: Task::Regression,
+            dataset: Digest::of(b"a function"),
+            target: "y".into(),
+            features: Vec::new(),
+        },
+        models: Vec::new(),
+        validation: Validation::Holdout(0.2),
+        seed,
+        prepare: plan,
+        evaluate: plan,
+        ensemble: None,
+    }
+}
+
+/// The least value that a study finds.
+fn search(
+    dimensions: BTreeMap<String, Dimension>,
+    (strategy, trials, batch): (Strategy, u32, u32),
+    seed: u64,
+    value: impl Fn(&Params) -> Result<f64, Box<dyn Error>>,
+) -> Result<f64, Box<dyn Error>> {
+    let space = Space { kind: "function".into(), fixed: Params::default(), dimensions };
+    let plan = Plan { rounds: trials.div_ceil(batch), units: batch, fold: true };
+    let spec = StudySpec { strategy, ..study(no_training(seed), space, trials, plan) };
     let mut done: Vec<Trial> = Vec::new();
     while done.len() < trials as usize {
-        let batch = suggest(&spec, &done, done.len() as u32, batch);
-        let tried = batch.into_iter().map(|suggestion| {
-            let x: Vec<f64> = (0..bounds.len()).map(|d| suggestion.params.float(&name(d))).collect();
-            Trial {
+        let mut tried = Vec::new();
+        for suggestion in suggest(&spec, &done, done.len() as u32, batch) {
+            let score = Some(value(&suggestion.params)?);
+            tried.push(Trial {
                 number: suggestion.number,
                 space: 0,
                 kind: "function".into(),
                 params: suggestion.params,
-                score: Some(value(&x)),
+                score,
                 metrics: BTreeMap::new(),
                 rounds: 1,
                 of_rounds: 1,
                 error: None,
-            }
-        });
-        done.extend(tried.collect::<Vec<_>>());
+            });
+        }
+        done.extend(tried);
     }
-    done.iter().filter_map(|trial| trial.score).fold(f64::INFINITY, f64::min)
+    Ok(done.iter().filter_map(|trial| trial.score).fold(f64::INFINITY, f64::min))
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let number = |place: usize, default: u32| args.get(place).map_or(Some(default), |arg| arg.parse().ok());
-    let strategy = match args.first().map(String::as_str) {
-        Some("random") => Strategy::Random,
-        Some("latin_hypercube") => Strategy::LatinHypercube,
-        Some("tpe") | None => Strategy::Tpe,
-        Some(other) => {
-            eprintln!("no strategy '{other}': tpe, random or latin_hypercube");
-            return ExitCode::FAILURE;
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let ["serve", csv, target] = args[..] {
+        let table = Table::read(Path::new(csv), target)?;
+        for line in io::stdin().lines() {
+            println!("{}", table.error(&serde_json::from_str(&line?)?)?);
         }
+        return Ok(());
+    }
+    let [strategy, trials, batch, seeds, table @ ..] = &args[..] else {
+        return Err("usage: search STRATEGY TRIALS BATCH SEEDS [TABLE TARGET]".into());
     };
-    let (Some(trials), Some(batch), Some(seeds)) = (number(1, 100), number(2, 4), number(3, 20)) else {
-        eprintln!("usage: search [STRATEGY [TRIALS [BATCH [SEEDS]]]]");
-        return ExitCode::FAILURE;
+    let strategy = match *strategy {
+        "random" => Strategy::Random,
+        "latin_hypercube" => Strategy::LatinHypercube,
+        "tpe" => Strategy::Tpe,
+        other => return Err(format!("no strategy '{other}': tpe, random or latin_hypercube").into()),
     };
-    for function in &FUNCTIONS {
+    let how = (strategy, trials.parse()?, batch.parse::<u32>()?.max(1));
+    let seeds: u64 = seeds.parse()?;
+    if let [csv, target] = table {
+        let table = Table::read(Path::new(csv), target)?;
         for seed in 0..seeds {
-            println!(
-                "{} {seed} {}",
-                function.0,
-                search(function, strategy, trials, batch.max(1), seed.into())
-            );
+            let least = search(table::dimensions(), how, seed, |params| table.error(params))?;
+            println!("table {seed} {least}");
+        }
+        return Ok(());
+    }
+    for (function, bounds, value) in &FUNCTIONS {
+        let name = |d: usize| format!("x{d}");
+        let dimensions =
+            bounds.iter().enumerate().map(|(d, (low, high))| (name(d), Dimension::Uniform(*low, *high)));
+        let dimensions: BTreeMap<_, _> = dimensions.collect();
+        let at = |params: &Params| (0..bounds.len()).map(|d| params.float(&name(d))).collect::<Vec<f64>>();
+        for seed in 0..seeds {
+            let least = search(dimensions.clone(), how, seed, |params| Ok(value(&at(params))))?;
+            println!("{function} {seed} {least}");
         }
     }
-    ExitCode::SUCCESS
+    Ok(())
 }

@@ -1,9 +1,11 @@
 """The functions of main.rs, searched by Optuna's TPE with its defaults, as one process; then both side by side.
 
-    python rival.py PROGRAM [TRIALS [SEEDS]]
+    python rival.py PROGRAM [TRIALS [SEEDS [TABLE TARGET]]]
 
-PROGRAM is the bench `search`, compiled.
+PROGRAM is the bench `search`, compiled. With a table the function is the error of DML's gradient boosting on it.
 """
+
+import json
 
 import statistics
 import subprocess
@@ -48,19 +50,39 @@ FUNCTIONS = {
 }
 
 
-def optuna_finds(name, trials, seed):
+def of_function(name):
     value, bounds = FUNCTIONS[name]
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     names = [f"x{d}" for d in range(len(bounds))]
-    study.optimize(
-        lambda trial: value([trial.suggest_float(n, *b) for n, b in zip(names, bounds)]), n_trials=trials
-    )
+    return lambda trial: value([trial.suggest_float(n, *b) for n, b in zip(names, bounds)])
+
+
+def of_table(program, table):
+    """The dimensions of table.rs; the errors are computed by the bench."""
+    served = subprocess.Popen([program, "serve", *table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def value(trial):
+        params = {
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.5, log=True),
+            "max_leaves": trial.suggest_int("max_leaves", 4, 128, log=True),
+            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 100, log=True),
+            "l2_regularization": trial.suggest_float("l2_regularization", 0.001, 100.0, log=True),
+            "max_features": trial.suggest_float("max_features", 0.3, 1.0),
+        }
+        print(json.dumps(params), file=served.stdin, flush=True)
+        return float(served.stdout.readline())
+
+    return value
+
+
+def optuna_finds(value, trials, seed):
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    study.optimize(value, n_trials=trials)
     return study.best_value
 
 
-def dml_finds(program, strategy, trials, batch, seeds):
+def dml_finds(program, strategy, trials, batch, seeds, table):
     found = {}
-    command = [program, strategy, str(trials), str(batch), str(seeds)]
+    command = [program, strategy, str(trials), str(batch), str(seeds), *table]
     for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
         name, _, value = line.split()
         found.setdefault(name, []).append(float(value))
@@ -72,16 +94,18 @@ def main():
     program = sys.argv[1]
     trials = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 20
+    table = sys.argv[4:6]
+    values = {"table": of_table(program, table)} if table else {name: of_function(name) for name in FUNCTIONS}
     columns = {
-        "DML tpe": dml_finds(program, "tpe", trials, 1, seeds),
-        "DML tpe, 4 at a time": dml_finds(program, "tpe", trials, 4, seeds),
-        "DML random": dml_finds(program, "random", trials, 1, seeds),
-        "Optuna tpe": {name: [optuna_finds(name, trials, s) for s in range(seeds)] for name in FUNCTIONS},
+        "DML tpe": dml_finds(program, "tpe", trials, 1, seeds, table),
+        "DML tpe, 4 at a time": dml_finds(program, "tpe", trials, 4, seeds, table),
+        "DML random": dml_finds(program, "random", trials, 1, seeds, table),
+        "Optuna tpe": {n: [optuna_finds(value, trials, s) for s in range(seeds)] for n, value in values.items()},
     }
     print(f"Median of the least value over {seeds} seeds, {trials} trials each (Optuna {optuna.__version__})\n")
     print("| function | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))
-    for name in FUNCTIONS:
+    for name in values:
         medians = (statistics.median(found[name]) for found in columns.values())
         print(f"| {name} | " + " | ".join(f"{m:.4f}" for m in medians) + " |")
 

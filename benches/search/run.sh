@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Searches beside Optuna: `bash benches/search/run.sh [TRIALS [SEEDS]]`.
+# Searches beside Optuna: `bash benches/search/run.sh [TRIALS [SEEDS [TABLE.csv TARGET]]]`. With a table, parameters of gradient
+# boosting are searched for.
 set -euo pipefail
+[ $# -lt 3 ] || set -- "$1" "$2" "$(realpath "$3")" "$4"
 cd "$(dirname "$0")/../.."
 venv=target/search-bench
 [ -d "$venv" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install -q optuna; }

@@ -1,0 +1,106 @@
+//! The error of gradient boosting on the rows of a table that it has not seen, as a function of its parameters.
+
+use std::{collections::BTreeMap, error::Error, fs, path::Path, sync::Arc};
+
+use dml::{
+    Digest, Registry,
+    compute::{
+        Engine, Inputs, WorkError,
+        engine::check_problem,
+        search::History,
+        table::{Importer, Limits, encode},
+    },
+    core::{
+        Chunk, Dataset, Dimension, JobSpec, Params, Plan, Space, Task, TrainingSpec, Validation, Value, Work,
+    },
+};
+
+use super::study;
+
+/// What is looked for; the same in `rival.py`.
+pub(crate) fn dimensions() -> BTreeMap<String, Dimension> {
+    let dimensions = [
+        ("learning_rate", Dimension::Log(0.01, 0.5)),
+        ("max_leaves", Dimension::LogInt(4, 128)),
+        ("min_samples_leaf", Dimension::LogInt(1, 100)),
+        ("l2_regularization", Dimension::Log(0.001, 100.0)),
+        ("max_features", Dimension::Uniform(0.3, 1.0)),
+    ];
+    dimensions.map(|(name, dimension)| (name.to_string(), dimension)).into()
+}
+
+/// A table that is fitted again and again.
+pub(crate) struct Table {
+    engine: Engine,
+    shelf: Shelf,
+    training: TrainingSpec,
+    prepared: Digest,
+}
+
+struct Shelf {
+    dataset: Arc<Dataset>,
+    blobs: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+impl Inputs for Shelf {
+    fn dataset(&self, _: Digest) -> Result<Arc<Dataset>, WorkError> {
+        Ok(self.dataset.clone())
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
+        let blob = self.blobs.get(&digest).cloned();
+        blob.ok_or_else(|| WorkError::Unavailable(format!("there is no {digest}")))
+    }
+}
+
+impl Table {
+    pub(crate) fn read(csv: &Path, target: &str) -> Result<Self, Box<dyn Error>> {
+        let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
+        importer.push(&fs::read(csv)?)?;
+        let mut typed = importer.finish()?;
+        let (mut chunks, mut blobs) = (Vec::new(), BTreeMap::new());
+        for batch in &mut typed {
+            let batch = batch?;
+            let bytes = encode(&batch);
+            let digest = Digest::of(&bytes);
+            chunks.push(Chunk { digest, rows: batch.num_rows() as u64, bytes: bytes.len() as u64 });
+            blobs.insert(digest, bytes.into());
+        }
+        let dataset = Arc::new(Dataset { rows: typed.rows(), columns: typed.columns(), chunks });
+        let engine = Engine::new(Registry::default());
+        let problem = check_problem(&dataset, Task::Regression, target, None)?;
+        let training = TrainingSpec {
+            problem: problem.clone(),
+            models: Vec::new(),
+            validation: Validation::Holdout(0.25),
+            seed: 0,
+            prepare: engine.plan_prepare(&dataset),
+            evaluate: engine.plan_evaluate(&dataset),
+            ensemble: None,
+        };
+        let mut shelf = Shelf { dataset, blobs };
+        let split = training.judged_splits()[0];
+        let prepare = Work::Prepare { problem, split, seed: training.seed };
+        let profile = engine.run(&job(training.prepare, prepare), &shelf)?;
+        let prepared = Digest::of(&profile);
+        shelf.blobs.insert(prepared, profile.into());
+        Ok(Self { engine, shelf, training, prepared })
+    }
+
+    /// The root mean squared error of one trial with these parameters.
+    pub(crate) fn error(&self, params: &Params) -> Result<f64, Box<dyn Error>> {
+        let mut fixed = params.clone();
+        fixed.0.insert("n_estimators".into(), Value::Int(50));
+        let space = Space { kind: "gradient_boosting".into(), fixed, dimensions: BTreeMap::new() };
+        let alone = Plan { rounds: 1, units: 1, fold: true };
+        let study = study(self.training.clone(), space, 1, alone);
+        let work = Work::Search { study, prepared: vec![self.prepared] };
+        let history = History::from_bytes(&self.engine.run(&job(alone, work), &self.shelf)?)?;
+        let trial = history.trials.first().ok_or("there is no trial")?;
+        trial.score.ok_or_else(|| trial.error.clone().unwrap_or_default().into())
+    }
+}
+
+fn job(plan: Plan, work: Work) -> JobSpec {
+    JobSpec { parent: None, role: "bench".into(), work, plan }
+}
