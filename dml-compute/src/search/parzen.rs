@@ -11,11 +11,11 @@ use super::{History, Suggestion, Trial, space};
 
 /// The good ones are so many for each square root of the number of all. This and what follows was chosen by
 /// `benches/search`, where Bergstra's choices find less in as many trials.
-const GOOD: f64 = 0.3;
+const GOOD: f64 = 0.4;
 /// Of so many points one is chosen.
 const CANDIDATES: u64 = 24;
 /// A dimension's kernels are at least so wide, lest it stays where it was lucky, and at most.
-const WIDTHS: (f64, f64) = (0.05, 0.3);
+const WIDTHS: (f64, f64) = (0.04, 0.3);
 /// How wide kernels are for so many deviations of the points: less than Scott's 1.06, which is for one hill.
 const NARROWER: f64 = 0.35;
 /// How much a kernel says of values that have no order other than its own.
