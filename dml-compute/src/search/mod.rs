@@ -26,8 +26,8 @@ pub use importance::importance;
 pub use report::table;
 pub use space::size;
 
-/// So many trials are random before a [`Strategy::Tpe`] learns from them.
-pub const STARTUP: usize = 10;
+/// So many trials are spread out evenly before a [`Strategy::Tpe`] learns from them.
+pub const STARTUP: u32 = 10;
 
 /// Parameters that were tried, and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,17 +168,19 @@ pub fn suggest(spec: &StudySpec, done: &[Trial], first: u32, count: u32) -> Vec<
             .filter_map(|n| space::nth(spec, n, rng::place(rng::draw(seed, PLACES), u64::from(n), size)))
             .collect(),
         (Strategy::Random | Strategy::Halving, None) => numbers.map(|n| random(spec, n, 0)).collect(),
-        (Strategy::LatinHypercube, None) => {
-            let strata = rng::draw(seed, STRATA);
-            let stratum = |n: u32, d: u64| {
-                let (place, trials) =
-                    (rng::place(rng::draw(strata, d), u64::from(n), spec.trials.into()), spec.trials);
-                let within = rng::unit(rng::draw(strata, !d), u64::from(n));
-                (place as f64 + within) / f64::from(trials.max(1))
-            };
-            numbers.map(|n| space::at(spec, n, |d| stratum(n, d))).collect()
-        }
+        (Strategy::LatinHypercube, None) => numbers.map(|n| stratified(spec, n, spec.trials)).collect(),
     }
+}
+
+/// One of so many points of which each dimension has one in each of as many equal parts (McKay, Beckman, Conover 1979,
+/// "A comparison of three methods for selecting values of input variables").
+fn stratified(spec: &StudySpec, number: u32, points: u32) -> Suggestion {
+    let strata = rng::draw(spec.training.seed, STRATA);
+    space::at(spec, number, |d| {
+        let place = rng::place(rng::draw(strata, d), number.into(), points.into());
+        let within = rng::unit(rng::draw(strata, !d), number.into());
+        (place as f64 + within) / f64::from(points.max(1))
+    })
 }
 
 /// Any point; another one for each try.
@@ -194,17 +196,18 @@ const RANDOM_ATTEMPTS: u64 = 64;
 fn tried_by_parzen(spec: &StudySpec, done: &[Trial], numbers: Range<u32>) -> Vec<Suggestion> {
     let study = spec.id();
     let mut seen: BTreeSet<Digest> = done.iter().map(|trial| trial.id(study)).collect();
-    let estimator = (done.len() >= STARTUP).then(|| parzen::Estimator::new(spec, done));
+    let estimator = (done.len() >= STARTUP as usize).then(|| parzen::Estimator::new(spec, done));
     let mut suggestions = Vec::new();
     for n in numbers {
         let seed = rng::draw(rng::draw(spec.training.seed, PARZEN), n.into());
         let learned = estimator.iter().flat_map(|estimator| {
             (0..ATTEMPTS).map(move |attempt| estimator.suggest(n, rng::draw(seed, attempt)))
         });
+        let spread = (n < STARTUP).then(|| stratified(spec, n, STARTUP));
         let any = (0..RANDOM_ATTEMPTS).map(|attempt| random(spec, n, attempt));
         let rest = (0..size(&spec.spaces).unwrap_or(0)).filter_map(|place| space::nth(spec, n, place));
         let is_new = |it: &Suggestion| seen.insert(name(study, it.space, &it.params));
-        match learned.chain(any).chain(rest).find(is_new) {
+        match learned.chain(spread).chain(any).chain(rest).find(is_new) {
             Some(suggestion) => suggestions.push(suggestion),
             None => break,
         }

@@ -10,12 +10,14 @@ use dml_core::{Dimension, Space, StudySpec, rng};
 use super::{History, Suggestion, Trial, space};
 
 /// The good ones are so many for each square root of the number of all. This and what follows was chosen by
-/// `benches/search`, where Bergstra's choices find less in as many trials.
+/// `benches/search`.
 const GOOD: f64 = 0.4;
 /// Of so many points one is chosen.
 const CANDIDATES: u64 = 24;
 /// A dimension's kernels are at least so wide, lest it stays where it was lucky, and at most.
 const WIDTHS: (f64, f64) = (0.04, 0.3);
+/// After few trials they are wider: this divided by the number of all. What is good so far is then good by luck, too.
+const EARLY: f64 = 3.0;
 /// How wide kernels are for so many deviations of the points: less than Scott's 1.06, which is for one hill.
 const NARROWER: f64 = 0.35;
 /// How much a kernel says of values that have no order other than its own.
@@ -48,8 +50,10 @@ impl<'a> Estimator<'a> {
         let good = (GOOD * (ranked.len() as f64).sqrt()).ceil() as usize;
         let (good, others) = ranked.split_at(good.min(ranked.len()));
         let anywhere = 1.0 / (ranked.len() as f64 + 1.0);
+        let (least, most) = WIDTHS;
+        let widths = (least.max(EARLY / ranked.len() as f64).min(most), most);
         let densities = |trials: &[&Trial]| {
-            let of = |(which, space)| Density::new(spec, which, space, trials, anywhere);
+            let of = |(which, space)| Density::new(spec, which, space, trials, (widths, anywhere));
             spec.spaces.iter().enumerate().map(of).collect()
         };
         Self { spec, good: densities(good), others: densities(others) }
@@ -88,14 +92,20 @@ impl<'a> Estimator<'a> {
 }
 
 impl<'a> Density<'a> {
-    fn new(spec: &StudySpec, which: usize, space: &'a Space, trials: &[&Trial], anywhere: f64) -> Self {
+    fn new(
+        spec: &StudySpec,
+        which: usize,
+        space: &'a Space,
+        trials: &[&Trial],
+        (bounds, anywhere): ((f64, f64), f64),
+    ) -> Self {
         let mine: Vec<_> = trials.iter().filter(|trial| trial.space as usize == which).collect();
         let point = |trial: &&&Trial| {
             let at = |(name, dimension)| space::encode(dimension, trial.params.0.get(name));
             space.dimensions.iter().map(at).collect::<Vec<f64>>()
         };
         let points: Vec<Vec<f64>> = mine.iter().map(point).collect();
-        let widths = (0..space.dimensions.len()).map(|d| width(&points, d)).collect();
+        let widths = (0..space.dimensions.len()).map(|d| width(&points, d, bounds)).collect();
         let spaces = spec.spaces.len() as f64;
         // As if one more trial were shared out among all spaces.
         let weight = (mine.len() as f64 + 1.0 / spaces) / (trials.len() as f64 + 1.0);
@@ -159,9 +169,8 @@ fn same_value(a: f64, b: f64, values: usize) -> bool {
 }
 
 /// How wide the kernels of a dimension are: Scott's rule (1979, "On optimal and data-based histograms"), within bounds.
-fn width(points: &[Vec<f64>], d: usize) -> f64 {
+fn width(points: &[Vec<f64>], d: usize, (least, most): (f64, f64)) -> f64 {
     let n = points.len() as f64;
-    let (least, most) = WIDTHS;
     if points.len() < 2 {
         return most;
     }

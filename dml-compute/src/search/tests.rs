@@ -125,15 +125,18 @@ fn what_is_suggested_follows_from_the_trials_before() {
 
 #[test]
 fn a_latin_hypercube_has_a_trial_in_each_part_of_each_dimension() {
-    let spec = study(Strategy::LatinHypercube, 20, mixed());
-    let done = carry_out(&spec);
-    for (name, dimension) in &spec.spaces[0].dimensions {
-        if matches!(dimension, Dimension::Values(_)) {
-            continue;
+    for (strategy, trials) in [(Strategy::LatinHypercube, 20), (Strategy::Tpe, STARTUP)] {
+        let spec = study(strategy, trials, mixed());
+        let done = carry_out(&spec);
+        for (name, dimension) in &spec.spaces[0].dimensions {
+            if matches!(dimension, Dimension::Values(_)) {
+                continue;
+            }
+            let at = |trial: &Trial| space::encode(dimension, trial.params.0.get(name));
+            let parts: BTreeSet<u32> =
+                done.iter().map(|trial| (at(trial) * f64::from(trials)) as u32).collect();
+            assert_eq!(parts, (0..trials).collect(), "{strategy:?} {name}");
         }
-        let part = |trial: &Trial| (space::encode(dimension, trial.params.0.get(name)) * 20.0) as u32;
-        let parts: BTreeSet<u32> = done.iter().map(part).collect();
-        assert_eq!(parts, (0..20).collect(), "{name}");
     }
 }
 
