@@ -135,8 +135,8 @@ impl Default for Registry {
             Box::new(Erased(learners::gaussian_nb::GaussianNb)),
             Box::new(Erased(learners::linfa_linear::LinfaLinear)),
             Box::new(Erased(learners::decision_tree::DecisionTree)),
-            Box::new(Erased(learners::random_forest::RandomForest)),
-            Box::new(Erased(learners::extra_trees::ExtraTrees)),
+            Box::new(Erased(learners::random_forest::RANDOM_FOREST)),
+            Box::new(Erased(learners::extra_trees::EXTRA_TREES)),
             Box::new(Erased(learners::gradient_boosting::GradientBoosting)),
         ];
         registry.learners.extend(built_in.into_iter().map(|learner| (learner.kind().name, learner)));

@@ -5,87 +5,30 @@
 //! each, and takes the one that gains most. Places are rounded to where the features are cut into bins. Blanks go where
 //! they lose least.
 
-use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
-
-use super::trees::{Bins, Ensemble, Tree, forest};
-use crate::{
-    error::WorkError,
-    kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
-};
+use super::trees::Forest;
 
 /// The learner of the kind `extra_trees`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ExtraTrees;
-
-impl Learner for ExtraTrees {
-    type State = Bins;
-    type Partial = Vec<Tree>;
-    type Model = Ensemble;
-
-    fn kind(&self) -> Kind {
-        Kind {
-            name: "extra_trees",
-            about: "The mean of many trees that ask random questions.",
-            tasks: vec![Task::Regression, Task::Classification],
-            params: forest::params(false),
-            default: false,
-            parallel: true,
-            deterministic: true,
-            exportable: vec!["native", "json", "onnx"],
-            encoding: Encoding::Codes,
-        }
-    }
-
-    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        forest::plan(params, shape)
-    }
-
-    fn start(&self, fit: &Fit) -> Result<Bins, WorkError> {
-        forest::start(fit)
-    }
-
-    fn unit(&self, fit: &Fit, _: u32, index: u32, bins: &Bins) -> Result<Vec<Tree>, WorkError> {
-        forest::unit(fit, index, bins, true)
-    }
-
-    fn fold(
-        &self,
-        fit: &Fit,
-        _: u32,
-        bins: Bins,
-        groups: Vec<Vec<Tree>>,
-    ) -> Result<Folded<Bins, Ensemble>, WorkError> {
-        forest::fold(fit, &bins, groups)
-    }
-
-    fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
-        model.scores(x)
-    }
-
-    fn staged(&self, model: &Ensemble, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        model.staged(x, each);
-    }
-
-    fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        graph.ensemble(model, x)
-    }
-}
+pub const EXTRA_TREES: Forest = Forest {
+    name: "extra_trees",
+    about: "The mean of many trees that ask random questions.",
+    default: false,
+    bootstrap: false,
+    random_cuts: true,
+};
 
 #[cfg(test)]
 mod tests {
-    use dml_core::Value;
+    use dml_core::{Plan, Task, Value};
 
     use super::*;
-    use crate::learners::{
-        decision_tree::DecisionTree,
-        testing::{accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor},
+    use crate::{
+        learner::Learner,
+        learners::{
+            decision_tree::DecisionTree,
+            testing::{
+                accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor,
+            },
+        },
     };
 
     #[test]
@@ -97,30 +40,30 @@ mod tests {
         };
         let (train, test) = halves(&block(2000, slope));
         let given = params(&[("n_estimators", Value::Int(40))]);
-        let trees = run(&ExtraTrees, &train, &given, Task::Regression, 0).unwrap();
+        let trees = run(&EXTRA_TREES, &train, &given, Task::Regression, 0).unwrap();
         let tree = run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap();
         let error = |scores| (values(scores) - &test.y).mapv(|e| e * e).mean().unwrap();
         let (ours, single) =
-            (error(ExtraTrees.predict(&trees, &test.x)), error(DecisionTree.predict(&tree, &test.x)));
+            (error(EXTRA_TREES.predict(&trees, &test.x)), error(DecisionTree.predict(&tree, &test.x)));
         assert!(ours < single * 0.75, "extra trees {ours}, tree {single}");
     }
 
     #[test]
     fn finds_xor_and_blanks() {
         let (train, test) = halves(&block(1000, xor));
-        let model = run(&ExtraTrees, &train, &params(&[]), Task::Classification, 2).unwrap();
-        assert!(accuracy(&probabilities(ExtraTrees.predict(&model, &test.x)), &test.y) > 0.93);
+        let model = run(&EXTRA_TREES, &train, &params(&[]), Task::Classification, 2).unwrap();
+        assert!(accuracy(&probabilities(EXTRA_TREES.predict(&model, &test.x)), &test.y) > 0.93);
         let row = |row| if row % 3 == 0 { (vec![f64::NAN], 1.0) } else { (vec![noise(row, 0)], 0.0) };
         let table = block(300, row);
-        let model = run(&ExtraTrees, &table, &params(&[]), Task::Classification, 2).unwrap();
-        assert_eq!(accuracy(&probabilities(ExtraTrees.predict(&model, &table.x)), &table.y), 1.0);
+        let model = run(&EXTRA_TREES, &table, &params(&[]), Task::Classification, 2).unwrap();
+        assert_eq!(accuracy(&probabilities(EXTRA_TREES.predict(&model, &table.x)), &table.y), 1.0);
     }
 
     #[test]
     fn trees_differ_though_they_see_the_same_rows() {
         let table = block(500, |row| (vec![noise(row, 0)], noise(row, 0)));
         let given = params(&[("n_estimators", Value::Int(2)), ("max_depth", Value::Int(1))]);
-        let model = run(&ExtraTrees, &table, &given, Task::Regression, 0).unwrap();
+        let model = run(&EXTRA_TREES, &table, &given, Task::Regression, 0).unwrap();
         assert_ne!(model.trees()[0], model.trees()[1]);
     }
 
@@ -132,7 +75,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let plan = Some(Plan { rounds: 1, units, fold: true });
             pool.install(|| {
-                run_cut(&ExtraTrees, &table, &given, Task::Classification, 3, chunks, plan).unwrap()
+                run_cut(&EXTRA_TREES, &table, &given, Task::Classification, 3, chunks, plan).unwrap()
             })
         };
         let whole = fit(1, 1, 1);

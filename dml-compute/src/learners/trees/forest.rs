@@ -1,6 +1,7 @@
 //! What random forests and extremely randomised trees share: many trees of chance, grown side by side.
 
 use dml_core::{Params, Plan, Task, rng};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::{
@@ -12,15 +13,115 @@ use super::{
 };
 use crate::{
     error::WorkError,
-    kind::{Domain, Param},
-    learner::{Fit, Folded, Shape},
+    kind::{Domain, Kind, Param},
+    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    onnx,
 };
 
 /// About how many values the trees of a unit look at: a second of work.
 const UNIT_VALUES: u64 = 1 << 27;
 
+/// The learner of a kind whose models are the means of many trees of chance.
+#[derive(Debug, Clone, Copy)]
+pub struct Forest {
+    /// What the kind is called.
+    pub(crate) name: &'static str,
+    /// What it is, in a sentence.
+    pub(crate) about: &'static str,
+    /// Whether it is tried where no kind is named.
+    pub(crate) default: bool,
+    /// Whether a tree takes rows at random where nothing else is asked for.
+    pub(crate) bootstrap: bool,
+    /// Whether questions cut each feature at a random place.
+    pub(crate) random_cuts: bool,
+}
+
+impl Learner for Forest {
+    type State = Bins;
+    type Partial = Vec<Tree>;
+    type Model = Ensemble;
+
+    fn kind(&self) -> Kind {
+        Kind {
+            name: self.name,
+            about: self.about,
+            tasks: vec![Task::Regression, Task::Classification],
+            params: params(self.bootstrap),
+            default: self.default,
+            parallel: true,
+            deterministic: true,
+            exportable: vec!["native", "json", "onnx"],
+            encoding: Encoding::Codes,
+        }
+    }
+
+    /// Units of trees, each about a second of work.
+    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
+        let trees = trees(params) as u64;
+        let task = if shape.classes == 0 { Task::Regression } else { Task::Classification };
+        let depth = u64::from(shape.rows.max(2).ilog2());
+        let values = shape.rows.saturating_mul(depth * features(params, task, shape.columns) as u64);
+        let units = trees.saturating_mul(values).div_ceil(UNIT_VALUES).clamp(1, trees);
+        Plan { rounds: 1, units: units as u32, fold: true }
+    }
+
+    /// Where the features are cut.
+    fn start(&self, fit: &Fit) -> Result<Bins, WorkError> {
+        Ok(Bins::of(&fit.rows.sample()?.x, MAX_BINS))
+    }
+
+    /// The trees of a unit.
+    fn unit(&self, fit: &Fit, _: u32, index: u32, bins: &Bins) -> Result<Vec<Tree>, WorkError> {
+        let table = Binned::of(fit, bins)?;
+        let target = Target::new(fit, &table);
+        let limits = Limits {
+            max_leaves: 0,
+            max_depth: fit.params.int("max_depth") as usize,
+            min_leaf: fit.params.int("min_samples_leaf"),
+            min_split: 2,
+        };
+        let features = features(fit.params, fit.task, table.width);
+        let share = fit.plan.share(index, trees(fit.params));
+        let alone = share.len() == 1;
+        let grow = |tree| {
+            let seed = rng::draw(fit.seed, tree as u64);
+            let weights = fit.params.bool("bootstrap").then(|| bootstrap(rng::draw(seed, 0), &table.ids));
+            let choice = Choice { features, random_cuts: self.random_cuts, seed: rng::draw(seed, 1) };
+            target.grow(bins, &table, limits, choice, weights.as_deref(), alone)
+        };
+        Ok(share.into_par_iter().map(grow).collect())
+    }
+
+    /// The trees of all units, in order.
+    fn fold(
+        &self,
+        fit: &Fit,
+        _: u32,
+        bins: Bins,
+        groups: Vec<Vec<Tree>>,
+    ) -> Result<Folded<Bins, Ensemble>, WorkError> {
+        Ok(Folded::Done(Ensemble::of_trees(fit.task, bins.width(), groups.into_iter().flatten().collect())?))
+    }
+
+    fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
+        model.scores(x)
+    }
+
+    fn staged(&self, model: &Ensemble, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        model.staged(x, each);
+    }
+
+    fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
+        Some(model.importance())
+    }
+
+    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        graph.ensemble(model, x)
+    }
+}
+
 /// The parameters, `bootstrap` by this default.
-pub(crate) fn params(bootstrap: bool) -> Vec<Param> {
+fn params(bootstrap: bool) -> Vec<Param> {
     vec![
         Param {
             name: "n_estimators",
@@ -49,52 +150,6 @@ pub(crate) fn params(bootstrap: bool) -> Vec<Param> {
             domain: Domain::Bool { default: bootstrap },
         },
     ]
-}
-
-/// Units of trees, each about a second of work.
-pub(crate) fn plan(params: &Params, shape: &Shape) -> Plan {
-    let trees = trees(params) as u64;
-    let task = if shape.classes == 0 { Task::Regression } else { Task::Classification };
-    let depth = u64::from(shape.rows.max(2).ilog2());
-    let values = shape.rows.saturating_mul(depth * features(params, task, shape.columns) as u64);
-    let units = trees.saturating_mul(values).div_ceil(UNIT_VALUES).clamp(1, trees);
-    Plan { rounds: 1, units: units as u32, fold: true }
-}
-
-/// Where the features are cut.
-pub(crate) fn start(fit: &Fit) -> Result<Bins, WorkError> {
-    Ok(Bins::of(&fit.rows.sample()?.x, MAX_BINS))
-}
-
-/// The trees of a unit. `random_cuts` says whether each feature is cut at a random place.
-pub(crate) fn unit(fit: &Fit, index: u32, bins: &Bins, random_cuts: bool) -> Result<Vec<Tree>, WorkError> {
-    let table = Binned::of(fit, bins)?;
-    let target = Target::new(fit, &table);
-    let limits = Limits {
-        max_leaves: 0,
-        max_depth: fit.params.int("max_depth") as usize,
-        min_leaf: fit.params.int("min_samples_leaf"),
-        min_split: 2,
-    };
-    let features = features(fit.params, fit.task, table.width);
-    let share = fit.plan.share(index, trees(fit.params));
-    let alone = share.len() == 1;
-    let grow = |tree| {
-        let seed = rng::draw(fit.seed, tree as u64);
-        let weights = fit.params.bool("bootstrap").then(|| bootstrap(rng::draw(seed, 0), &table.ids));
-        let choice = Choice { features, random_cuts, seed: rng::draw(seed, 1) };
-        target.grow(bins, &table, limits, choice, weights.as_deref(), alone)
-    };
-    Ok(share.into_par_iter().map(grow).collect())
-}
-
-/// The trees of all units, in order.
-pub(crate) fn fold(
-    fit: &Fit,
-    bins: &Bins,
-    groups: Vec<Vec<Tree>>,
-) -> Result<Folded<Bins, Ensemble>, WorkError> {
-    Ok(Folded::Done(Ensemble::of_trees(fit.task, bins.width(), groups.into_iter().flatten().collect())?))
 }
 
 fn trees(params: &Params) -> usize {

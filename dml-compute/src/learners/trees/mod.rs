@@ -33,4 +33,5 @@ mod walk;
 
 pub use bins::Bins;
 pub use ensemble::Ensemble;
+pub use forest::Forest;
 pub use tree::{Node, Tree};
