@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The cluster of compose.yaml in real containers, and what happens to containers. Takes the programs from dist/, or makes
-# them; needs a Docker engine and no network. `deploy/test.sh swarm` tries swarm.yaml likewise, on a swarm of this machine.
+# them; needs a Docker engine and no network. `deploy/test.sh swarm` tries swarm.yaml likewise, on a swarm of this machine,
+# `search` and `ensemble` the clusters of compose-search.yaml and compose-ensemble.yaml.
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,12 +9,14 @@ mode=${1:-compose}
 project=dmltest-$mode
 # Any free ports: the test asks containers at their own addresses.
 export PORTS=0
-compose() { docker-compose -p $project -f deploy/compose.yaml -f "$work/network.yaml" "$@" 2>>"$log"; }
-if docker compose version &>/dev/null; then
-    compose() { docker compose -p $project -f deploy/compose.yaml -f "$work/network.yaml" "$@" 2>>"$log"; }
-fi
 work=$(mktemp -d)
 log=$work/compose.log
+files=(-f deploy/compose.yaml -f "$work/network.yaml")
+case $mode in search | ensemble) files=(-f deploy/compose-$mode.yaml) ;; esac
+compose() { docker-compose -p $project "${files[@]}" "$@" 2>>"$log"; }
+if docker compose version &>/dev/null; then
+    compose() { docker compose -p $project "${files[@]}" "$@" 2>>"$log"; }
+fi
 # The cluster has certificates; who asks here is its administrator.
 export SECRETS=$work/secrets
 tls=(--cacert "$SECRETS/ca.pem" --cert "$SECRETS/admin.pem")
@@ -51,6 +54,7 @@ clean() {
     jobs -p | xargs -r kill 2>/dev/null || true
     docker network rm "${project}_other" &>/dev/null || true
     compose down -v --remove-orphans -t 1 >/dev/null || true
+    [[ ! -e $work/nginx ]] || docker rmi -f $balancer &>/dev/null || true
     rm -rf "$work"
 }
 
@@ -74,7 +78,7 @@ healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "$1") = healthy ]]
 # Addresses change here; what is verified is that it is such a node of this cluster.
 asked() { curl -sf --max-time 2 "${tls[@]}" --connect-to "::$(ip "$2"):" "https://$1.dml.internal:$3"; }
 ready() { asked worker "$1" 7300/readyz; }
-urls() { for w in $(containers worker); do printf 'https://%s:7300,' "$(ip "$w")"; done; }
+urls() { for w in $(containers worker) $(containers consumer); do printf 'https://%s:7300,' "$(ip "$w")"; done; }
 dml() { dist/dml --cluster "$(urls)" --identity "$SECRETS/admin.pem" "$@"; }
 at() { dist/dml --cluster "https://$(ip "$1"):7300" --identity "$SECRETS/admin.pem" "${@:2}"; }
 
@@ -279,6 +283,75 @@ swarmed() {
     step "the swarm did what it should"
 }
 
+ends_well() { [[ $(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1") = "exited 0" ]]; }
+made() { [[ $(dml --json study show search | sed -n 's/^ *"done": *\([0-9]*\).*/\1/p') -ge $1 ]]; }
+
+searched() {
+    local trials=300 n collector
+    export TRIALS=$trials
+    docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml --target prebuilt dist &>>"$log"
+    step "a pipeline that is started from its end"
+    for n in collector producer consumer db; do
+        compose up -d --no-build --no-deps $n >/dev/null || fail "compose up $n"
+        sleep 1
+    done
+    eventually 30 made 10
+
+    step "a consumer and a db node are killed"
+    docker kill "$(containers consumer | head -1)" "$(containers db | head -1)" >/dev/null
+    ! made $trials || fail "all trials were made before anything was killed"
+    collector=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=collector")
+    eventually 120 ends_well "$collector"
+    eventually 10 ends_well "$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=producer")"
+    made $trials || fail "not all trials are there"
+    docker logs "$collector" 2>/dev/null
+    step "the pipeline did what it should"
+}
+
+balancer=nginx:1.28-alpine
+# In place of the image that a network would bring: nginx and the libraries of this machine.
+balancer_image() {
+    ! docker image inspect $balancer &>/dev/null && command -v nginx >/dev/null || return 0
+    local file
+    mkdir -p "$work/nginx"/{run,etc,var/log/nginx,var/lib/nginx}
+    for file in "$(command -v nginx)" /etc/passwd /etc/group $(ldd "$(command -v nginx)" | grep -o '/[^ ]*'); do
+        mkdir -p "$work/nginx$(dirname "$file")"
+        cp -L "$file" "$work/nginx$file"
+    done
+    printf 'FROM scratch\nCOPY . /\nCMD ["%s", "-g", "daemon off;"]\n' "$(command -v nginx)" |
+        docker build -q -f - -t $balancer "$work/nginx" &>>"$log"
+}
+
+# The commands of the book, sent to a port: all members answer.
+book() {
+    local command count=0
+    while read -r command; do
+        count=$((count + 1))
+        eval "$command" >"$work/answer" || fail "$command"
+        grep -q '"members_used":5,"members_total":5' "$work/answer" || fail "$command: $(cat "$work/answer")"
+    done < <(sed -n "s/^curl -X POST localhost:80/curl -sS --max-time 60 -X POST localhost:$1/p" docs/ensembles.md)
+    [[ $count -eq 3 ]] || fail "docs/ensembles.md has $count commands for port 80"
+}
+
+ensembled() {
+    step "an ensemble behind two balancers"
+    balancer_image
+    compose up -d --no-build >/dev/null || fail "compose up"
+    eventually 30 curl -sf localhost:80/readyz
+    book 80
+    step "a worker, a db node and a balancer are killed"
+    for n in worker1 db2 nginx; do
+        docker kill "$(containers $n)" >/dev/null
+    done
+    book 81
+    step "two workers and two db nodes are killed"
+    for n in worker3 db1; do
+        docker kill "$(containers $n)" >/dev/null
+    done
+    book 81
+    step "the ensemble answered whoever was killed"
+}
+
 if ! docker info &>/dev/null || ! compose version &>/dev/null; then
     echo "SKIPPED, nothing is tested: no Docker engine answers, or there is no docker compose"
     rm -rf "$work"
@@ -290,5 +363,7 @@ images
 case $mode in
     compose) composed ;;
     swarm) swarmed ;;
-    *) echo "usage: deploy/test.sh [compose|swarm]" >&2 && exit 2 ;;
+    search) searched ;;
+    ensemble) ensembled ;;
+    *) echo "usage: deploy/test.sh [compose|swarm|search|ensemble]" >&2 && exit 2 ;;
 esac
