@@ -161,6 +161,14 @@ impl Work {
             Self::Predict { model, .. } => alloc::vec![*model],
         }
     }
+
+    /// Whether a unit that kills whoever works on it may be given up: the trials of a study fail alone.
+    pub fn can_give_up(&self) -> bool {
+        match self {
+            Self::Search { .. } => true,
+            Self::Prepare { .. } | Self::Fit { .. } | Self::Evaluate { .. } | Self::Predict { .. } => false,
+        }
+    }
 }
 
 /// A job, as it was asked for. It never changes.

@@ -70,7 +70,7 @@ struct Lost {
     not_before: Option<Duration>,
 }
 
-/// After so many leases that ran out, a piece is taken to be what kills its workers.
+/// After so many leases that were lost, a piece is taken to be what kills its workers.
 pub const MAX_LOST: u32 = 5;
 
 impl Leases {
@@ -200,9 +200,9 @@ impl Leases {
         freed
     }
 
-    /// Whether leases on it ran out so often that it is taken to be what kills its workers.
-    pub fn is_deadly(&self, slot: &Slot) -> bool {
-        self.lost.get(slot).is_some_and(|lost| lost.times >= MAX_LOST)
+    /// How often a lease on it ran out, or died with its holder.
+    pub fn lost(&self, slot: &Slot) -> u32 {
+        self.lost.get(slot).map_or(0, |lost| lost.times)
     }
 
     /// Frees everything that a worker holds: it said goodbye, or was found dead. Gives the slots that are free again.
@@ -285,14 +285,15 @@ mod tests {
     }
 
     #[test]
-    fn what_kills_its_workers_is_told() {
+    fn leases_that_run_out_are_counted() {
         let mut leases = Leases::new(LEASE, 0);
-        let deadly = (1..=MAX_LOST).map(|n| {
-            leases.grant(at(u64::from(n) * 100), slot(0), ROOT, "a");
-            leases.expire(at(u64::from(n) * 100 + 50));
-            leases.is_deadly(&slot(0))
+        let lost = (1..=3).map(|n| {
+            leases.grant(at(n * 100), slot(0), ROOT, "a");
+            leases.expire(at(n * 100 + 50));
+            leases.lost(&slot(0))
         });
-        assert_eq!(deadly.collect::<Vec<_>>(), [false, false, false, false, true]);
+        assert_eq!(lost.collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(leases.lost(&slot(1)), 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Searches: the same trials on any cluster, and a training of the best at their end.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use dml::{
     Client, ClientError,
-    core::{Params, Strategy, Value, training::State},
+    core::{Params, Strategy, Value, lease::MAX_LOST, training::State},
     view::{NewSpace, NewStudy, NewValidation, Range, Sought, StudyView, TrialsView},
 };
 
@@ -106,6 +106,38 @@ async fn what_a_worker_held_that_was_dropped_is_free_again() {
     assert!(!holds("w0").await, "nobody renews it any more");
     let study = parts.client.study(&id, LONG).await.unwrap();
     assert_eq!((study.state, study.done), (State::Succeeded, 4));
+}
+
+/// Trials whose workers all die while they are at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_kills_its_workers_fails_alone() {
+    let parts = cluster(MAX_LOST as usize + 1, 1);
+    upload(&parts.client, "houses", houses()).await;
+    let new = NewStudy { trials: Some(2), batch: Some(1), ..slow() };
+    let id = parts.client.tune(&new).await.unwrap().id.to_string();
+    let holders = async || {
+        let leases = parts.client.routing(&id).await.unwrap().leases.into_iter();
+        leases.map(|lease| (lease.worker, lease.job, lease.round)).collect::<BTreeSet<_>>()
+    };
+    let mut killed = BTreeSet::new();
+    while killed.len() < MAX_LOST as usize {
+        let before = holders().await;
+        // A preparation is over by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for (worker, _, round) in before.intersection(&holders().await) {
+            if killed.insert(worker.clone()) {
+                assert_eq!(*round, 0, "the first trial");
+                let number: usize = worker.trim_start_matches('w').parse().unwrap();
+                parts.running[number].abort();
+            }
+        }
+    }
+    let study = parts.client.study(&id, LONG).await.unwrap();
+    assert_eq!((study.state, study.done, study.failed), (State::Succeeded, 2, 1), "{study:#?}");
+    let trials = parts.client.trials(&id).await.unwrap().items;
+    assert!(trials[0].error.is_none() && trials[0].number == 1, "{trials:#?}");
+    let why = trials[1].error.clone().unwrap();
+    assert!(why.contains("no worker lived"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,6 +91,29 @@ impl Search<'_> {
         numbers.into_iter().filter_map(suggest).collect()
     }
 
+    /// What stands in for a unit that kills whoever works on it: its trials, all failed.
+    pub(super) fn give_up(&self, plan: &Plan, round: u32, index: u32, history: &History) -> History {
+        let why = "no worker lived to finish it: it may need more memory than a worker has";
+        let trials = self.turn(plan, round, index, history).into_iter();
+        let failed = |(suggestion, _)| Trial { error: Some(why.into()), ..self.untried(suggestion) };
+        History { trials: trials.map(failed).collect(), ..History::default() }
+    }
+
+    fn untried(&self, suggestion: Suggestion) -> Trial {
+        let Suggestion { number, space, params } = suggestion;
+        Trial {
+            number,
+            space,
+            kind: self.study.spaces[space as usize].kind.clone(),
+            params,
+            score: None,
+            metrics: Default::default(),
+            rounds: 0,
+            of_rounds: 1,
+            error: None,
+        }
+    }
+
     /// Fits and judges. What is wrong with a trial is said in it, and hinders no other.
     fn trial(
         &self,
@@ -100,19 +123,7 @@ impl Search<'_> {
         before: Option<&Trial>,
         states: Option<&Vec<Vec<u8>>>,
     ) -> Result<(Trial, Vec<Vec<u8>>), WorkError> {
-        let kind = self.study.spaces[suggestion.space as usize].kind.clone();
-        let Suggestion { number, space, params } = suggestion;
-        let mut trial = Trial {
-            number,
-            space,
-            kind,
-            params,
-            score: None,
-            metrics: Default::default(),
-            rounds: 0,
-            of_rounds: 1,
-            error: None,
-        };
+        let mut trial = self.untried(suggestion);
         if let Some(before) = before.filter(|_| states.is_none()) {
             // Its fits ended early: there is no more to be learned.
             return Ok((Trial { rounds: before.of_rounds, ..before.clone() }, Vec::new()));

@@ -258,6 +258,10 @@ pub struct Assignment {
     pub lease: Lease,
     /// How long the lease lasts unless renewed.
     pub lease_ms: u64,
+    /// How many leases on it were lost before. From [`MAX_LOST`](crate::lease::MAX_LOST) on it is taken to be what kills
+    /// its workers, and given up if the job [can do without](crate::job::Work::can_give_up).
+    #[serde(default)]
+    pub lost: u32,
     /// The job.
     pub spec: JobSpec,
     /// How far it has come: the state to start from and the partials to fold.

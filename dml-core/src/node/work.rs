@@ -173,10 +173,11 @@ impl Node {
             if spec.plan.has_shards() {
                 self.leases.remember(slot, &claim.worker);
             }
+            let lost = self.leases.lost(&slot);
             let lease = self.leases.grant(self.now, slot, self.catalogue.root(id), &claim.worker);
             self.shares.serve(&id);
             let lease_ms = self.settings.lease.as_millis() as u64;
-            work.push(Assignment { lease, lease_ms, spec, progress });
+            work.push(Assignment { lease, lease_ms, lost, spec, progress });
         }
         work
     }
@@ -299,9 +300,13 @@ impl Node {
 
     /// A piece is free again, unless it seems to be what kills its workers.
     fn freed(&mut self, slot: Slot) {
-        if self.leases.is_deadly(&slot) {
+        let lost = self.leases.lost(&slot);
+        let can_give_up = self.catalogue.job(&slot.job).is_some_and(|job| job.spec.work.can_give_up());
+        // A worker is told to give up what it can; if that kills it too, it is the job that does.
+        let most = if can_give_up { 2 * MAX_LOST } else { MAX_LOST };
+        if lost >= most {
             let why = format!(
-                "a piece of this job was started {MAX_LOST} times and no worker lived to finish it: \
+                "a piece of this job was started {lost} times and no worker lived to finish it: \
                  it may need more memory than a worker has"
             );
             self.fail(slot.job, why);

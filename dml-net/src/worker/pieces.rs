@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use dml_compute::{WorkError, engine::Outcome as Folded, search::History};
 use dml_core::{
     Body, Digest, Parent, StudySpec, Training, Work,
-    lease::{Lease, Piece, Slot},
+    lease::{Lease, MAX_LOST, Piece, Slot},
     node::{Assignment, Claim, Outcome, Request, Response},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -230,7 +230,7 @@ impl From<WorkError> for Undone {
 
 /// Computes a piece and hands its result to a db node; gives the bytes too.
 async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcome, Bytes), Undone> {
-    let Assignment { lease, spec, progress, .. } = assignment;
+    let Assignment { lease, spec, progress, lost, .. } = assignment;
     let round = lease.slot.round;
     let has_more = spec.plan.rounds > 1;
     let state = match progress.state {
@@ -252,11 +252,17 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
     let compute = move || -> Result<(Vec<u8>, Option<bool>), WorkError> {
         let engine = &shared_too.engine;
         let state = state.as_deref();
+        let unit = |index| {
+            if lost >= MAX_LOST && spec.work.can_give_up() {
+                return engine.give_up(&spec, round, index, state, &inputs);
+            }
+            engine.unit(&spec, round, index, state, &inputs)
+        };
         match lease.slot.piece {
-            Piece::Unit(index) => Ok((engine.unit(&spec, round, index, state, &inputs)?, None)),
+            Piece::Unit(index) => Ok((unit(index)?, None)),
             Piece::Fold => {
                 if partials.is_empty() && spec.plan.units == 1 {
-                    partials.push(engine.unit(&spec, round, 0, state, &inputs)?);
+                    partials.push(unit(0)?);
                 }
                 let Folded { state, finished } = engine.fold(&spec, round, state, &partials, &inputs)?;
                 Ok((state, Some(finished)))
