@@ -16,6 +16,7 @@ use crate::{
     lease::{Lease, MAX_LOST, Piece, Slot},
     param::Params,
     record::Kind,
+    study::{self, Study, StudySpec},
     training::{ModelSpec, Training, TrainingSpec, Validation},
 };
 

@@ -180,6 +180,34 @@ fn a_piece_that_kills_its_workers_ends_its_job() {
 }
 
 #[test]
+fn a_trial_is_given_up_before_its_study_is() {
+    let mut bench = Bench::new();
+    bench.create(Body::Dataset(table(0)), "table");
+    let training = training(&[], 0).spec;
+    let (strategy, metric, search) = (study::Strategy::Random, "rmse".into(), ONCE);
+    let spec = StudySpec {
+        training,
+        spaces: Vec::new(),
+        strategy,
+        trials: 1,
+        reduction: 4,
+        metric,
+        keep: 1,
+        search,
+    };
+    let study = bench.create(Body::Study(Study { spec: spec.clone(), priority: 0, stops: 0 }), "study");
+    bench.step().expect("the preparation");
+    for lost in 0..2 * MAX_LOST {
+        let work = bench.claim(1);
+        assert_eq!((work[0].lost, work[0].spec.work.can_give_up()), (lost, true));
+        bench.now += 20 * SECOND;
+        bench.handle(Event::Tick);
+    }
+    let failure = bench.job(spec.search_id(study)).failure.clone().expect("it was given up");
+    assert!(failure.contains("10 times"), "{failure}");
+}
+
+#[test]
 fn a_piece_handed_back_rests_for_its_pause_but_not_for_ever() {
     let (mut bench, _) = predicting(1);
     for (pause_ms, rest) in [(0, 0), (3000, 3), (u64::MAX, 20)] {
