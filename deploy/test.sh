@@ -61,7 +61,9 @@ clean() {
 # The containers of a service, by number; and the address of one.
 containers() { docker ps -q --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
 worker() { docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "name=${project}[_-]worker[_-]$1\$"; }
-db() { docker ps -aq --filter "label=com.docker.compose.service=db$1" --filter "label=com.docker.compose.project=$project"; }
+# Those of a service that have ended, too.
+ever() { docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+db() { ever "db$1"; }
 ip() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
 
 # Waits for a command to succeed.
@@ -287,7 +289,7 @@ ends_well() { [[ $(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1
 made() { [[ $(dml --json study show search | sed -n 's/^ *"done": *\([0-9]*\).*/\1/p') -ge $1 ]]; }
 
 searched() {
-    local trials=300 n collector
+    local trials=300 n
     export TRIALS=$trials
     docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml --target prebuilt dist &>>"$log"
     step "a pipeline that is started from its end"
@@ -297,14 +299,15 @@ searched() {
     done
     eventually 30 made 10
 
-    step "a consumer and a db node are killed"
-    docker kill "$(containers consumer | head -1)" "$(containers db | head -1)" >/dev/null
+    step "one of each stage and a db node are killed, producer and collector started again"
+    docker kill "$(containers consumer | head -1)" "$(containers db | head -1)" "$(ever producer)" "$(ever collector)" >/dev/null
     ! made $trials || fail "all trials were made before anything was killed"
-    collector=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=collector")
-    eventually 120 ends_well "$collector"
-    eventually 10 ends_well "$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=producer")"
+    docker start "$(ever producer)" "$(ever collector)" >/dev/null
+    for n in collector producer; do
+        eventually 120 ends_well "$(ever $n)"
+    done
     made $trials || fail "not all trials are there"
-    docker logs "$collector" 2>/dev/null
+    docker logs "$(ever collector)" 2>/dev/null
     step "the pipeline did what it should"
 }
 
