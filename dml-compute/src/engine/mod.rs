@@ -168,19 +168,15 @@ impl Engine {
 
     /// What stands in for a unit that kills whoever works on it, where the job [can do without](Work::can_give_up).
     pub fn give_up(
-        &self,
         job: &JobSpec,
         round: u32,
         index: u32,
         state: Option<&[u8]>,
-        inputs: &dyn Inputs,
     ) -> Result<Vec<u8>, WorkError> {
-        let Work::Search { study, prepared } = &job.work else {
+        let Work::Search { study, .. } = &job.work else {
             return Err(WorkError::Corrupt { what: "a job", why: "it cannot do without a unit".into() });
         };
-        let dataset = inputs.dataset(job.work.dataset())?;
-        let search = Search { engine: self, study, prepared, dataset: &dataset, inputs };
-        Ok(search.give_up(&job.plan, round, index, &so_far(state)?).to_bytes())
+        Ok(search::give_up(study, &job.plan, round, index, &so_far(state)?).to_bytes())
     }
 
     /// The end of a round: the partials of all its units, in index order. After the last round it is always finished.

@@ -41,7 +41,7 @@ impl Search<'_> {
     ) -> Result<History, WorkError> {
         let shape = shape(self.dataset, &self.study.training.problem);
         let mut done = History::default();
-        for (suggestion, before) in self.turn(plan, round, index, history) {
+        for (suggestion, before) in turn(self.study, plan, round, index, history) {
             let states = history.states.get(&suggestion.number);
             let (trial, states) = self.trial(round, &shape, suggestion, before, states)?;
             if !states.is_empty() {
@@ -50,68 +50,6 @@ impl Search<'_> {
             done.trials.push(trial);
         }
         Ok(done)
-    }
-
-    /// The trials whose turn it is, each with what is known of it.
-    fn turn<'h>(
-        &self,
-        plan: &Plan,
-        round: u32,
-        index: u32,
-        history: &'h History,
-    ) -> Vec<(Suggestion, Option<&'h Trial>)> {
-        let first = round.saturating_mul(plan.units);
-        match self.study.strategy {
-            // What it chooses depends on what it chose before for the same round.
-            Strategy::Tpe => {
-                let suggestions =
-                    search::suggest(self.study, &history.trials, first, index.saturating_add(1));
-                let mine = suggestions.into_iter().filter(|suggestion| suggestion.number == first + index);
-                return mine.map(|suggestion| (suggestion, None)).collect();
-            }
-            // Each trial stands alone: a unit has its share of all.
-            Strategy::Grid | Strategy::Random | Strategy::LatinHypercube => {
-                let all = Plan { units: plan.rounds.saturating_mul(plan.units), ..*plan };
-                let share = all.share(first.saturating_add(index), self.study.trials as usize);
-                let count = share.len() as u32;
-                let suggestions = search::suggest(self.study, &[], share.start as u32, count);
-                return suggestions.into_iter().map(|suggestion| (suggestion, None)).collect();
-            }
-            Strategy::Halving => {}
-        }
-        let numbers = search::rung(self.study, round, history, |count| plan.share(index, count));
-        let suggest = |number| {
-            if let Ok(place) = history.trials.binary_search_by_key(&number, |trial| trial.number) {
-                let trial = &history.trials[place];
-                let params = trial.params.clone();
-                return Some((Suggestion { number, space: trial.space, params }, Some(trial)));
-            }
-            search::suggest(self.study, &[], number, 1).pop().map(|suggestion| (suggestion, None))
-        };
-        numbers.into_iter().filter_map(suggest).collect()
-    }
-
-    /// What stands in for a unit that kills whoever works on it: its trials, all failed.
-    pub(super) fn give_up(&self, plan: &Plan, round: u32, index: u32, history: &History) -> History {
-        let why = "no worker lived to finish it: it may need more memory than a worker has";
-        let trials = self.turn(plan, round, index, history).into_iter();
-        let failed = |(suggestion, _)| Trial { error: Some(why.into()), ..self.untried(suggestion) };
-        History { trials: trials.map(failed).collect(), ..History::default() }
-    }
-
-    fn untried(&self, suggestion: Suggestion) -> Trial {
-        let Suggestion { number, space, params } = suggestion;
-        Trial {
-            number,
-            space,
-            kind: self.study.spaces[space as usize].kind.clone(),
-            params,
-            score: None,
-            metrics: Default::default(),
-            rounds: 0,
-            of_rounds: 1,
-            error: None,
-        }
     }
 
     /// Fits and judges. What is wrong with a trial is said in it, and hinders no other.
@@ -123,7 +61,7 @@ impl Search<'_> {
         before: Option<&Trial>,
         states: Option<&Vec<Vec<u8>>>,
     ) -> Result<(Trial, Vec<Vec<u8>>), WorkError> {
-        let mut trial = self.untried(suggestion);
+        let mut trial = untried(self.study, suggestion);
         if let Some(before) = before.filter(|_| states.is_none()) {
             // Its fits ended early: there is no more to be learned.
             return Ok((Trial { rounds: before.of_rounds, ..before.clone() }, Vec::new()));
@@ -213,6 +151,67 @@ impl Search<'_> {
             let none = || WorkError::Input(format!("{kind} has no model before its last round"));
             Ok(Fitted { model: finish(fit, learner, prepared, so_far.ok_or_else(none)?), state })
         })
+    }
+}
+
+/// The trials whose turn it is, each with what is known of it.
+fn turn<'h>(
+    study: &StudySpec,
+    plan: &Plan,
+    round: u32,
+    index: u32,
+    history: &'h History,
+) -> Vec<(Suggestion, Option<&'h Trial>)> {
+    let first = round.saturating_mul(plan.units);
+    match study.strategy {
+        // What it chooses depends on what it chose before for the same round.
+        Strategy::Tpe => {
+            let suggestions = search::suggest(study, &history.trials, first, index.saturating_add(1));
+            let mine = suggestions.into_iter().filter(|suggestion| suggestion.number == first + index);
+            return mine.map(|suggestion| (suggestion, None)).collect();
+        }
+        // Each trial stands alone: a unit has its share of all.
+        Strategy::Grid | Strategy::Random | Strategy::LatinHypercube => {
+            let all = Plan { units: plan.rounds.saturating_mul(plan.units), ..*plan };
+            let share = all.share(first.saturating_add(index), study.trials as usize);
+            let count = share.len() as u32;
+            let suggestions = search::suggest(study, &[], share.start as u32, count);
+            return suggestions.into_iter().map(|suggestion| (suggestion, None)).collect();
+        }
+        Strategy::Halving => {}
+    }
+    let numbers = search::rung(study, round, history, |count| plan.share(index, count));
+    let suggest = |number| {
+        if let Ok(place) = history.trials.binary_search_by_key(&number, |trial| trial.number) {
+            let trial = &history.trials[place];
+            let params = trial.params.clone();
+            return Some((Suggestion { number, space: trial.space, params }, Some(trial)));
+        }
+        search::suggest(study, &[], number, 1).pop().map(|suggestion| (suggestion, None))
+    };
+    numbers.into_iter().filter_map(suggest).collect()
+}
+
+/// What stands in for a unit that kills whoever works on it: its trials, all failed.
+pub(super) fn give_up(study: &StudySpec, plan: &Plan, round: u32, index: u32, history: &History) -> History {
+    let why = "no worker lived to finish it: it may need more memory than a worker has";
+    let trials = turn(study, plan, round, index, history).into_iter();
+    let failed = |(suggestion, _)| Trial { error: Some(why.into()), ..untried(study, suggestion) };
+    History { trials: trials.map(failed).collect(), ..History::default() }
+}
+
+fn untried(study: &StudySpec, suggestion: Suggestion) -> Trial {
+    let Suggestion { number, space, params } = suggestion;
+    Trial {
+        number,
+        space,
+        kind: study.spaces[space as usize].kind.clone(),
+        params,
+        score: None,
+        metrics: Default::default(),
+        rounds: 0,
+        of_rounds: 1,
+        error: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use dml_compute::{WorkError, engine::Outcome as Folded, search::History};
+use dml_compute::{Engine, WorkError, engine::Outcome as Folded, search::History};
 use dml_core::{
     Body, Digest, Parent, StudySpec, Training, Work,
     lease::{Lease, MAX_LOST, Piece, Slot},
@@ -254,7 +254,7 @@ async fn compute(shared: &Arc<Shared>, assignment: Assignment) -> Result<(Outcom
         let state = state.as_deref();
         let unit = |index| {
             if lost >= MAX_LOST && spec.work.can_give_up() {
-                return engine.give_up(&spec, round, index, state, &inputs);
+                return Engine::give_up(&spec, round, index, state);
             }
             engine.unit(&spec, round, index, state, &inputs)
         };
