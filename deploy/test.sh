@@ -105,12 +105,15 @@ whole() {
     done
 }
 
+# A program of dist/ as an image of this name.
+image() { docker build -q -f deploy/Dockerfile --build-arg "PROGRAM=$1" -t "$2" --target prebuilt dist &>>"$log"; }
+
 images() {
     [[ -x dist/db && -x dist/worker && -x dist/dml ]] || deploy/dist.sh
     deploy/secrets.sh "$SECRETS" >>"$log"
     local program size
     for program in db worker; do
-        docker build -q -f deploy/Dockerfile --build-arg PROGRAM=$program -t dml-$program --target prebuilt dist &>>"$log"
+        image $program dml-$program
         size=$(docker image inspect -f '{{.Size}}' dml-$program)
         echo "image dml-$program: $((size / 1000)) kB"
         ((size <= 20000000)) || fail "the image dml-$program is larger than 20 MB"
@@ -259,14 +262,14 @@ composed() {
 
 # A command of the console application in the network of the users, at whichever worker.
 user() {
-    docker run --rm --user 0 --network ${project}_users -v "$PWD/data:/data:ro" -v "$SECRETS:/secrets:ro" dml-dml \
+    docker run --rm --user 0 --network ${project}_users -v "$PWD/data:/data:ro" -v "$SECRETS:/secrets:ro" dml \
         --cluster https://tasks.worker:7300 --identity /secrets/admin.pem "$@"
 }
 nodes() { [[ $(user --json cluster | grep -c '"state": "active"') -eq $1 ]]; }
 
 swarmed() {
     step "a swarm of this machine"
-    docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml-dml --target prebuilt dist &>>"$log"
+    image dml dml
     docker swarm init --advertise-addr 127.0.0.1 >/dev/null || fail "this machine is in a swarm already"
     touch "$work/swarm"
     docker secret create dml_cluster "$SECRETS/cluster.pem" >/dev/null
@@ -291,7 +294,7 @@ made() { [[ $(dml --json study show search | sed -n 's/^ *"done": *\([0-9]*\).*/
 searched() {
     local trials=300 n
     export TRIALS=$trials
-    docker build -q -f deploy/Dockerfile --build-arg PROGRAM=dml -t dml --target prebuilt dist &>>"$log"
+    image dml dml
     step "a pipeline that is started from its end"
     for n in collector producer consumer db; do
         compose up -d --no-build --no-deps $n >/dev/null || fail "compose up $n"
