@@ -53,7 +53,7 @@ impl<'a> Estimator<'a> {
         let (least, most) = WIDTHS;
         let widths = (least.max(EARLY / ranked.len() as f64).min(most), most);
         let densities = |trials: &[&Trial]| {
-            let of = |(which, space)| Density::new(spec, which, space, trials, (widths, anywhere));
+            let of = |(which, space)| Density::new(spec, which, space, trials, widths, anywhere);
             spec.spaces.iter().enumerate().map(of).collect()
         };
         Self { spec, good: densities(good), others: densities(others) }
@@ -97,7 +97,8 @@ impl<'a> Density<'a> {
         which: usize,
         space: &'a Space,
         trials: &[&Trial],
-        (bounds, anywhere): ((f64, f64), f64),
+        bounds: (f64, f64),
+        anywhere: f64,
     ) -> Self {
         let mine: Vec<_> = trials.iter().filter(|trial| trial.space as usize == which).collect();
         let point = |trial: &&&Trial| {
