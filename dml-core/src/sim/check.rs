@@ -75,6 +75,8 @@ pub(super) struct Ledger {
     /// By job, round and partition, the sides that finished something.
     sides: BTreeMap<(Digest, u32, u32), BTreeSet<u8>>,
     pub(super) buried: BTreeSet<(NodeId, Digest)>,
+    /// Tombstones, by host, id and life, that are to be forgotten with what a host writes next.
+    burials: BTreeSet<(usize, Digest, u64)>,
     /// Pieces granted in all.
     pub(super) granted: u64,
 }
@@ -166,20 +168,38 @@ impl World<'_> {
         }
     }
 
+    /// A node is told, or tells others, that these tombstones are to be forgotten.
+    pub(super) fn burying(&mut self, host: usize, dead: &[(Digest, u64)]) {
+        self.ledger.burials.extend(dead.iter().map(|(id, life)| (host, *id, *life)));
+    }
+
     /// A node is about to make records durable.
     pub(super) fn persisting(&mut self, host: usize, records: &[(Digest, Option<Record>)]) {
+        let made_again = records.iter().filter(|(id, record)| self.is_made_again(host, id, record));
+        let made_again: BTreeSet<Digest> = made_again.map(|(id, _)| *id).collect();
+        made_again.iter().for_each(|id| self.going(host, *id));
         for (id, record) in records {
             match record {
-                Some(record) => self.growing(host, *id, record),
+                Some(record) => self.growing(host, *id, record, made_again.contains(id)),
                 None => self.going(host, *id),
             }
         }
+        self.ledger.burials.retain(|(at, ..)| *at != host);
     }
 
-    fn growing(&mut self, host: usize, key: Digest, record: &Record) {
+    /// Whether a tombstone is forgotten and the thing made again at the same time, in its first life.
+    fn is_made_again(&self, host: usize, id: &Digest, record: &Option<Record>) -> bool {
+        let Some(before) = self.hosts[host].disk.latest(id).filter(|before| before.body.is_none()) else {
+            return false;
+        };
+        let begins = record.as_ref().is_some_and(|record| record.body.is_some() && record.life == 1);
+        begins && self.ledger.burials.contains(&(host, *id, before.life))
+    }
+
+    fn growing(&mut self, host: usize, key: Digest, record: &Record, made_again: bool) {
         let id = id_of(key, record);
         let disk = &self.hosts[host].disk;
-        let before = disk.latest(&id).cloned();
+        let before = disk.latest(&id).filter(|_| !made_again).cloned();
         let body = record.body.iter();
         let unnamed = body.flat_map(Body::blobs).find(|blob| !disk.has(blob) && !disk.lost.contains(blob));
         if let Some(blob) = unnamed {
@@ -265,7 +285,13 @@ impl World<'_> {
         let Some(before) = disk.latest(&id) else { return };
         match job_of(before).and_then(|job| job.spec.parent) {
             _ if before.body.is_none() => {
+                let life = before.life;
                 self.ledger.buried.insert((self.hosts[host].me.id, id));
+                // It was deleted, though whoever asked for that may not have heard so.
+                let is_over = |acked: &Acked| acked.alive && acked.life < life;
+                if self.ledger.acked.get(&id).is_some_and(is_over) {
+                    self.ledger.acked.remove(&id);
+                }
                 self.reach(Sometimes::Buried);
                 // Lives are counted anew from here.
                 let jobs: Vec<Digest> = self.jobs_of(&id);

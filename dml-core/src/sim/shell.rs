@@ -239,6 +239,11 @@ impl World<'_> {
         self.events += 1;
         self.note(|| alloc::format!("host {host} hears {event:?}"));
         self.before(host, &event);
+        if let Event::Letter(letter) = &event
+            && let Message::Bury { dead } = &letter.message
+        {
+            self.burying(host, dead);
+        }
         let machine = &mut self.hosts[host];
         let Some(node) = &mut machine.node else { return };
         let is_tick = matches!(event, Event::Tick);
@@ -306,6 +311,9 @@ impl World<'_> {
                 self.hosts[host].disk.discard(now, &blobs);
             }
             Effect::Send { to, letter } => {
+                if let Message::Bury { dead } = &letter.message {
+                    self.burying(host, dead);
+                }
                 if let Message::Answer { response: Response::Created { id, replicas, .. }, .. } =
                     letter.message
                 {
