@@ -195,6 +195,8 @@ impl Node {
             peer.outbox.clear();
             peer.offer = Offer::default();
         }
+        // In its next life it gives the numbers of its batches to others.
+        self.unwritten.values_mut().for_each(|write| write.copied.retain(|(from, ..)| *from != id));
         self.unplan(id);
         self.unchecked.extend(self.catalogue.roots());
         self.drop_asks(id);

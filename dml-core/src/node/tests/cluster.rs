@@ -183,6 +183,30 @@ fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
 }
 
 #[test]
+fn a_copy_is_not_acknowledged_to_a_later_life_of_its_sender() {
+    for generation in [1, 2] {
+        let mut node = Node::new(Settings::default(), member(2, 1), []);
+        node.handle(SECOND, Event::Active(member(1, 1)));
+        let body = Body::Dataset(table(0));
+        let (root, record) = (body.id(), Record::new(body));
+        let families = alloc::vec![Family { root, life: record.life, records: alloc::vec![(root, record)] }];
+        let message = Message::Copy { batch: 1, families };
+        let (from, to) = (NodeId::new(1), NodeId::new(2));
+        let letter = Letter { v: 1, from, generation: 1, to, life: 1, floor: 0, message };
+        let effects = node.handle(SECOND, Event::Letter(letter));
+        let write = effects.iter().find_map(|effect| match effect {
+            Effect::Persist { write, .. } => Some(*write),
+            Effect::Reply(..) | Effect::Send { .. } | Effect::Discard(_) | Effect::Remember(_) => None,
+        });
+        // Its disk is slow: meanwhile the sender starts again, and gives its first batch the same number.
+        node.handle(SECOND * 2, Event::Active(member(1, generation)));
+        let effects = node.handle(SECOND * 3, Event::Persisted(write.expect("a copy is written down")));
+        let is_copied = |effect: &Effect| matches!(effect, Effect::Send { letter, .. } if matches!(letter.message, Message::Copied { .. }));
+        assert_eq!(effects.iter().any(is_copied), generation == 1, "life {generation}");
+    }
+}
+
+#[test]
 fn a_revocation_is_known_to_every_node_also_to_one_that_comes_later() {
     let mut net = Net::new(5);
     net.split(&[5]);
