@@ -62,8 +62,10 @@ impl Node {
         let family = self.catalogue.family(root);
         let leases: Vec<(Lease, LeaseSeen)> =
             family.iter().flat_map(|id| self.leases_on(root, *id)).collect();
+        let has_jobs = family.iter().any(|id| self.catalogue.job(id).is_some());
         family.into_iter().for_each(|id| self.close(id));
-        if let Some(owner) = owner {
+        // What has no jobs has no work at any node, so nobody waits for it.
+        if let Some(owner) = owner.filter(|_| has_jobs) {
             self.send(owner, Message::Handover { root, leases, hops: 0 });
         }
     }
