@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +18,6 @@ use dml_core::{
 use dml_store::{Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
     time::Instant,
 };
 
@@ -147,7 +147,7 @@ struct Loop {
 type Changes = Vec<(Digest, Option<Record>)>;
 
 /// A write that is being made durable.
-type Write = JoinHandle<Result<(), StoreError>>;
+type Write = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 impl Loop {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), DbError> {
@@ -169,14 +169,15 @@ impl Loop {
                 message = inbox.recv() => {
                     let Some(message) = message else { return self.finish().await };
                     self.take(message);
-                    // What else has arrived goes into the same write.
+                    // What else arrives goes into the same write: whoever is about to ask comes first.
+                    tokio::task::yield_now().await;
                     for _ in 0..QUEUE {
                         let Ok(message) = inbox.try_recv() else { break };
                         self.take(message);
                     }
                 }
                 result = written => {
-                    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+                    result?;
                     let (writes, _) = self.writing.take().expect("it has just ended");
                     writes.into_iter().for_each(|write| self.hear(Event::Persisted(write)));
                 }
@@ -190,7 +191,7 @@ impl Loop {
     /// Nobody can ask any more: the last writes are carried out.
     async fn finish(mut self) -> Result<(), DbError> {
         while let Some((_, write)) = self.writing.take() {
-            write.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            write.await?;
             self.write();
         }
         Ok(())
@@ -282,11 +283,10 @@ impl Loop {
         let writes = gathered.iter().map(|(write, _)| *write).collect();
         let mut latest = BTreeMap::new();
         gathered.into_iter().for_each(|(_, records)| latest.extend(records));
-        let store = self.store.clone();
         let batch: Vec<_> =
             latest.into_iter().map(|(id, record)| (id, record.map(|record| record.to_bytes()))).collect();
-        let write = tokio::spawn(commit(store, Arc::new(batch), self.meters.clone()));
-        self.writing = Some((writes, write));
+        let write = commit(self.store.clone(), Arc::new(batch), self.meters.clone());
+        self.writing = Some((writes, Box::pin(write)));
     }
 
     /// Writes down who the other db nodes are. A failure is no more than a longer way to them after the next start.
