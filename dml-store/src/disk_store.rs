@@ -1,7 +1,7 @@
 //! The store on disk: a data directory, its format marker, its lock, and who keeps what in it.
 //!
 //! ```text
-//! FORMAT          "dml-data 2": whose directory this is, and how to read it
+//! FORMAT          "dml-data 3": whose directory this is, and how to read it
 //! lock            held by the process that uses it
 //! records.redb    records and settings
 //! records.log     the last changes of them
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The format of data directories that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const MARKER: &str = "FORMAT";
 const NEW_MARKER: &str = "FORMAT.new";
@@ -62,7 +62,7 @@ impl DiskStore {
             .map_err(|error| StoreError::io(disk.place(LOCK), error))?
             .ok_or_else(|| StoreError::InUse { path: path.clone() })?;
         if found != Some(FORMAT) {
-            // What format 1 lacks is made by who opens it.
+            // What earlier formats lack is made by who opens it.
             mark(&*disk, &health)?;
         }
         let blobs = Blobs::open(disk.clone(), health.clone())?;

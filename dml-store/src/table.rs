@@ -2,17 +2,23 @@
 //!
 //! A value is kept behind eight bytes of its digest, since redb checks its pages only when it is asked to, and a record
 //! that rots must not merge into the cluster.
+//!
+//! Records are kept in the order in which they came, under numbers, so that many new ones fill few pages: their ids are
+//! digests, under which each would have a page to itself to change. Nobody looks for a single record here; which number an
+//! id has is known in memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use dml_core::{Digest, id::Digester};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Disk, DiskFile, StoreError, error::Health};
@@ -21,7 +27,10 @@ const FILE: &str = "records.redb";
 /// The file until it is complete, so that a crash while it is made leaves nothing that looks like it.
 const NEW_FILE: &str = "records.redb.new";
 const CACHE_BYTES: usize = 16 << 20;
-const RECORDS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("records");
+/// Id and sealed value, by number.
+const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records by number");
+/// As they were kept up to format 2.
+const RECORDS_BY_ID: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const SETTINGS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("settings");
 /// The epoch of the log whose changes are not in the table yet.
 const LOG: TableDefinition<'static, (), u64> = TableDefinition::new("log");
@@ -43,38 +52,69 @@ pub(crate) struct Table {
     health: Arc<Health>,
     /// Closed (`None`) by a failed read or write, and opened again for the next one.
     database: RwLock<Option<Database>>,
+    /// None until the table was read, and after a failure, which leaves open what was written.
+    numbers: Mutex<Option<Numbers>>,
+}
+
+/// Under which numbers records are kept.
+#[derive(Default)]
+struct Numbers {
+    of: HashMap<Digest, u64>,
+    next: u64,
+}
+
+impl Numbers {
+    fn insert(&mut self, id: Digest, number: u64) {
+        self.of.insert(id, number);
+        self.next = self.next.max(number + 1);
+    }
 }
 
 impl Table {
     pub(crate) fn open(disk: Arc<dyn Disk>, health: Arc<Health>) -> Result<Self, StoreError> {
-        let table = Self { disk, health, database: RwLock::new(None) };
+        let table = Self { disk, health, database: RwLock::new(None), numbers: Mutex::new(None) };
         if table.disk.entry(FILE).map_err(|error| table.io(error))?.is_none() {
             table.create()?;
         }
         table.reopen()?;
+        table.with(take_over)?;
         Ok(table)
     }
 
     fn create(&self) -> Result<(), StoreError> {
         let file = self.disk.create(NEW_FILE).map_err(|error| self.io(error))?;
-        self.guarded(|| self.load(file).and_then(|new| transact(&new, &Changes::new(), None)))?;
+        self.guarded(|| {
+            self.load(file).and_then(|new| transact(&new, &Changes::new(), None, &Numbers::default()))
+        })?;
         self.disk.rename(NEW_FILE, FILE).map_err(|error| self.io(error))?;
         self.health.synced(|| self.disk.place(""), self.disk.sync_dir(""))
     }
 
     pub(crate) fn all(&self) -> Result<Vec<(Digest, Vec<u8>)>, StoreError> {
+        let mut numbers = self.numbers();
+        let (rows, found) = self.read(<[u8]>::to_vec)?;
+        *numbers = Some(found);
+        rows.into_iter().map(|(id, sealed)| Ok((id, self.unseal(id.as_bytes(), &sealed)?))).collect()
+    }
+
+    /// All records, and what is made of what they are kept as.
+    fn read<T>(&self, of: impl Fn(&[u8]) -> T) -> Result<(Vec<(Digest, T)>, Numbers), StoreError> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(RECORDS)?;
-            let mut all = Vec::new();
+            let (mut rows, mut numbers) = (Vec::new(), Numbers::default());
             for row in table.iter()? {
-                let (key, value) = row?;
-                all.push((digest(key.value()), value.value().to_vec()));
+                let (number, value) = row?;
+                let (id, sealed) = value.value().split_first_chunk().ok_or_else(cut)?;
+                let id = Digest::from_bytes(*id);
+                numbers.insert(id, number.value());
+                rows.push((id, of(sealed)));
             }
-            Ok(all)
-        })?
-        .into_iter()
-        .map(|(key, sealed)| Ok((key, self.unseal(key.as_bytes(), &sealed)?)))
-        .collect()
+            Ok((rows, numbers))
+        })
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Option<Numbers>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -100,7 +140,20 @@ impl Table {
 
     /// Makes changes durable in one step, and with them what they await next.
     pub(crate) fn write(&self, changes: &Changes, epoch: u64) -> Result<(), StoreError> {
-        self.with(|database| transact(database, changes, Some(epoch)))
+        let mut numbers = self.numbers();
+        let mut known = match numbers.take() {
+            Some(known) => known,
+            None => self.read(|_| ())?.1,
+        };
+        let news = self.with(|database| transact(database, changes, Some(epoch), &known))?;
+        for (id, number) in news {
+            match number {
+                Some(number) => known.insert(id, number),
+                None => drop(known.of.remove(&id)),
+            }
+        }
+        *numbers = Some(known);
+        Ok(())
     }
 
     /// Does something with the open database. redb refuses everything after its first failed read or write, so then
@@ -186,25 +239,38 @@ impl Table {
     }
 }
 
-fn transact(database: &Database, changes: &Changes, epoch: Option<u64>) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // The file is opened in a millisecond after a crash, whatever its size, for a little more work in each commit.
-    transaction.set_quick_repair(true);
-    transaction.set_durability(Durability::Immediate)?;
+/// Makes changes durable. Gives the numbers of records that are new, and the ids of those that are gone.
+fn transact(
+    database: &Database,
+    changes: &Changes,
+    epoch: Option<u64>,
+    numbers: &Numbers,
+) -> Result<Vec<(Digest, Option<u64>)>, redb::Error> {
+    let (mut news, mut next) = (Vec::new(), numbers.next);
+    let transaction = begin(database)?;
     {
         let mut records = transaction.open_table(RECORDS)?;
         let mut settings = transaction.open_table(SETTINGS)?;
         for (key, value) in changes {
             match (key, value) {
-                (Key::Record(key), Some(value)) => {
-                    let key = key.as_bytes();
-                    records.insert(key, sealed(key, value).as_slice())?;
+                (Key::Record(id), Some(value)) => {
+                    let number = numbers.of.get(id).copied().unwrap_or_else(|| {
+                        news.push((*id, Some(next)));
+                        next += 1;
+                        next - 1
+                    });
+                    let (id, value) = (id.as_bytes().as_slice(), value.as_slice());
+                    records.insert(number, [id, &seal(id, value), value].concat().as_slice())?;
                 }
-                (Key::Record(key), None) => {
-                    records.remove(key.as_bytes())?;
+                (Key::Record(id), None) => {
+                    if let Some(number) = numbers.of.get(id) {
+                        records.remove(number)?;
+                        news.push((*id, None));
+                    }
                 }
                 (Key::Setting(name), Some(value)) => {
-                    settings.insert(name.as_str(), sealed(name.as_bytes(), value).as_slice())?;
+                    let sealed = [seal(name.as_bytes(), value).as_slice(), value].concat();
+                    settings.insert(name.as_str(), sealed.as_slice())?;
                 }
                 (Key::Setting(name), None) => {
                     settings.remove(name.as_str())?;
@@ -215,11 +281,40 @@ fn transact(database: &Database, changes: &Changes, epoch: Option<u64>) -> Resul
             transaction.open_table(LOG)?.insert((), epoch)?;
         }
     }
+    transaction.commit()?;
+    Ok(news)
+}
+
+/// Gives numbers to the records of a table of an earlier format.
+fn take_over(database: &Database) -> Result<(), redb::Error> {
+    match database.begin_read()?.open_table(RECORDS_BY_ID) {
+        Ok(_) => {}
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let transaction = begin(database)?;
+    {
+        let before = transaction.open_table(RECORDS_BY_ID)?;
+        let mut records = transaction.open_table(RECORDS)?;
+        for (number, row) in (0..).zip(before.iter()?) {
+            let (id, sealed) = row?;
+            records.insert(number, [id.value().as_slice(), sealed.value()].concat().as_slice())?;
+        }
+    }
+    transaction.delete_table(RECORDS_BY_ID)?;
     Ok(transaction.commit()?)
 }
 
-fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
-    [&seal(key, value), value].concat()
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // The file is opened in a millisecond after a crash, whatever its size, for a little more work in each commit.
+    transaction.set_quick_repair(true);
+    transaction.set_durability(Durability::Immediate)?;
+    Ok(transaction)
+}
+
+fn cut() -> redb::Error {
+    redb::Error::Corrupted("a record is shorter than its id".into())
 }
 
 /// Eight bytes that tell whether a value is the one written under this key.
@@ -228,12 +323,6 @@ fn seal(key: &[u8], value: &[u8]) -> [u8; 8] {
     digester.update(key);
     digester.update(value);
     digester.finish().seed().to_le_bytes()
-}
-
-fn digest(bytes: &[u8; 32]) -> Digest {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    let hex: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-    hex.parse().expect("32 bytes are 64 digits")
 }
 
 /// Some damage makes redb panic rather than answer: that is a damaged file, not a fault of the caller.

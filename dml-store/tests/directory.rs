@@ -7,6 +7,7 @@ use std::{
 
 use dml_core::Digest;
 use dml_store::{DiskStore, FORMAT, Store, StoreError};
+use redb::{ReadableTable, TableDefinition};
 
 fn refused(path: &Path) -> StoreError {
     DiskStore::open(path).map(drop).expect_err("it should be refused")
@@ -23,8 +24,8 @@ fn the_layout_is_golden() {
     store.commit(&[(digest, Some(vec![1]))]).unwrap();
     assert_eq!(store.path(), path);
 
-    assert_eq!(FORMAT, 2);
-    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "dml-data 2\n");
+    assert_eq!(FORMAT, 3);
+    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "dml-data 3\n");
     let hex = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
     assert!(path.join("blobs/af").join(hex).is_file());
     assert_eq!(names(&path), ["FORMAT", "blobs", "lock", "quarantine", "records.log", "records.redb", "tmp"]);
@@ -89,30 +90,66 @@ fn an_empty_directory_and_a_fresh_volume_are_taken() {
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     DiskStore::open(dir.path()).unwrap();
-    fs::write(dir.path().join("FORMAT"), "dml-data 3\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "dml-data 4\n").unwrap();
     let error = refused(dir.path());
-    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 4, known: 3, .. }), "{error}");
     assert!(error.to_string().contains("upgrade this program"), "{error}");
 }
 
+/// Makes of a directory what a program of an earlier format would have left.
+fn age(path: &Path, format: u32) -> Result<(), Box<dyn std::error::Error>> {
+    // When it is opened, what is in the log goes into the table.
+    drop(DiskStore::open(path)?);
+    let database = redb::Database::open(path.join("records.redb"))?;
+    let change = database.begin_write()?;
+    // Records were kept under their ids.
+    let (now, then) = (
+        TableDefinition::<u64, &[u8]>::new("records by number"),
+        TableDefinition::<&[u8; 32], &[u8]>::new("records"),
+    );
+    {
+        let (now, mut then) = (change.open_table(now)?, change.open_table(then)?);
+        for row in now.iter()? {
+            let (_, row) = row?;
+            let (id, sealed) = row.value().split_first_chunk::<32>().ok_or("no id")?;
+            then.insert(id, sealed)?;
+        }
+    }
+    change.delete_table(now)?;
+    if format == 1 {
+        // It knew of no log.
+        change.delete_table(TableDefinition::<(), u64>::new("log"))?;
+        fs::remove_file(path.join("records.log"))?;
+    }
+    change.commit()?;
+    fs::write(path.join("FORMAT"), format!("dml-data {format}\n"))?;
+    Ok(())
+}
+
 #[test]
-fn a_directory_of_the_first_format_is_taken_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = Digest::of(b"key");
-    DiskStore::open(dir.path()).unwrap().commit(&[(key, Some(b"value".to_vec()))]).unwrap();
-    // When it is opened again, what is in the log goes into the table.
-    drop(DiskStore::open(dir.path()).unwrap());
-    // The first format knew of no log.
-    let table = redb::Database::open(dir.path().join("records.redb")).unwrap();
-    let change = table.begin_write().unwrap();
-    change.delete_table(redb::TableDefinition::<(), u64>::new("log")).unwrap();
-    change.commit().unwrap();
-    drop(table);
-    fs::remove_file(dir.path().join("records.log")).unwrap();
-    fs::write(dir.path().join("FORMAT"), "dml-data 1\n").unwrap();
-    let store = DiskStore::open(dir.path()).unwrap();
-    assert_eq!(store.records().unwrap(), [(key, b"value".to_vec())]);
-    assert_eq!(fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "dml-data 2\n");
+fn directories_of_earlier_formats_are_taken_over() {
+    for format in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |n: u8| (Digest::of(&[n]), vec![n; 100]);
+        let batch: Vec<_> = (0..50).map(record).map(|(id, value)| (id, Some(value))).collect();
+        DiskStore::open(dir.path()).unwrap().commit(&batch).unwrap();
+        age(dir.path(), format).unwrap();
+        for _ in 0..2 {
+            let store = DiskStore::open(dir.path()).unwrap();
+            let mut expected: Vec<_> = (0..50).map(record).collect();
+            expected.sort();
+            assert_eq!(store.records().unwrap(), expected, "format {format}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "dml-data 3\n");
+        // What was there is changed and removed, not kept twice.
+        let (one, two) = (record(1).0, record(2).0);
+        DiskStore::open(dir.path()).unwrap().commit(&[(one, Some(vec![7])), (two, None)]).unwrap();
+        for _ in 0..2 {
+            let records = DiskStore::open(dir.path()).unwrap().records().unwrap();
+            assert_eq!(records.len(), 49);
+            assert!(records.contains(&(one, vec![7])) && records.iter().all(|(id, _)| *id != two));
+        }
+    }
 }
 
 #[test]

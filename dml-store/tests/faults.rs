@@ -172,10 +172,16 @@ fn a_full_disk_refuses_and_recovers_without_a_restart() {
     store.put_blob(Digest::of(&blob), &blob).unwrap();
     drop(store);
     disk.restart();
-    let records = DiskStore::on(disk).unwrap().records().unwrap();
+    let store = DiskStore::on(disk.clone()).unwrap();
+    let records = store.records().unwrap();
     assert!(
         records.contains(&(key(1), b"before".to_vec())) && records.contains(&(key(200), b"after".to_vec()))
     );
+    // What was tried twice is there once: nothing of it is left when it goes.
+    let gone: Vec<_> = (100..=100 + written).chain([200]).map(|n| (key(n), None)).collect();
+    store.commit(&gone).unwrap();
+    drop(store);
+    assert_eq!(DiskStore::on(disk).unwrap().records().unwrap(), [(key(1), b"before".to_vec())]);
 }
 
 #[test]
