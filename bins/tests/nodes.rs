@@ -294,7 +294,7 @@ fn nonsense_on_inner_routes_is_refused_and_harms_nobody() {
     let post =
         |path: &str, kind: &str, body: &[u8]| http::send(db, "POST", path, kind, body, PATIENCE).unwrap().0;
     let noise: Vec<u8> = (0..4000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let (json, letters) = ("application/json", "application/msgpack");
+    let (json, letters) = ("application/json", "application/vnd.dml.letters");
     for body in [&b""[..], b"{", b"null", b"[1]", b"{\"v\":1}", b"[{\"v\":1}]", &noise] {
         let status = post("/v1/letters", letters, body);
         assert!((400..500).contains(&status), "{status} for letters {:?}", String::from_utf8_lossy(body));
@@ -304,18 +304,21 @@ fn nonsense_on_inner_routes_is_refused_and_harms_nobody() {
         assert_eq!(post("/v1/swim", "application/octet-stream", body), 204);
     }
     assert_eq!(post("/v1/letters", json, b"[]"), 415);
-    assert_eq!(post("/v1/letters", letters, b"\x90"), 204, "no letters");
-    assert_eq!(post("/v1/letters", letters, &[0x91; 100_000]), 422, "lists in lists without end");
-    assert_eq!(post("/v1/letters", letters, b"\xdd\xff\xff\xff\xff"), 422, "a list that is not there");
+    let packed =
+        |list: &[u8]| post("/v1/letters", letters, &[&(list.len() as u32).to_le_bytes(), list].concat());
+    assert_eq!(packed(b"\x90"), 204, "no letters");
+    assert_eq!(packed(&[0x91; 100_000]), 422, "lists in lists without end");
+    assert_eq!(packed(b"\xdd\xff\xff\xff\xff"), 422, "a list that is not there");
+    assert_eq!(post("/v1/letters", letters, b"\x02\0\0\0\x90"), 422, "less than was promised");
     assert_eq!(post("/v1/ask", json, "[".repeat(100_000).as_bytes()), 400, "brackets without end");
     assert_eq!(post("/v1/swim", "application/octet-stream", &[7; 17 << 10]), 413);
-    for (path, mebibytes) in [("/v1/letters", 256), ("/v1/ask", 64)] {
+    for (path, kind, mebibytes) in [("/v1/letters", letters, 256), ("/v1/ask", json, 64)] {
         let start = Instant::now();
         let mut stream = TcpStream::connect(db).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = (mebibytes + 1) << 20;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {json}\r\ncontent-length: {length}\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         let blanks = vec![b' '; 1 << 20];

@@ -36,6 +36,8 @@ pub use dml_core::node::Settings;
 use meters::Meters;
 pub(crate) use post::PATH as LETTERS;
 use post::Post;
+#[cfg(test)]
+pub(crate) use post::{FORMAT as LETTERS_FORMAT, pack};
 pub(crate) use routes::{ASKS, MAX_BLOB, REVOKED};
 use runtime::Inbox;
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::{
     Db, join, meters, nodes,
-    post::{FORMAT, PATH as LETTERS},
+    post::{FORMAT, PATH as LETTERS, Unpack},
 };
 use crate::{
     identity::{Caller, Revoked, join::PATH as JOIN},
@@ -44,14 +44,11 @@ const MAX_JOIN: usize = 16 << 10;
 /// The largest request to the brain: the record of a dataset with very many chunks.
 const MAX_ASK: usize = 64 << 20;
 
-/// The most letters in one request, in bytes.
-const MAX_LETTERS: usize = 256 << 20;
-
 pub(super) fn router(db: Db) -> Router {
     Router::new()
         .route("/v1/ask", post(ask).layer(DefaultBodyLimit::max(MAX_ASK)))
         .route(ASKS, post(asks).layer(DefaultBodyLimit::max(MAX_ASK)))
-        .route(LETTERS, post(letters).layer(DefaultBodyLimit::max(MAX_LETTERS)))
+        .route(LETTERS, post(letters))
         .route("/v1/blobs/{digest}", put(put_blob).get(blob).layer(DefaultBodyLimit::max(MAX_BLOB)))
         .route("/v1/nodes", get(nodes::list))
         .route(REVOKED, get(revoked))
@@ -109,44 +106,44 @@ pub(super) async fn answer(db: &Db, request: Request) -> Result<Response, Proble
     Ok(response)
 }
 
-/// Letters of another db node. Those that name blobs wait for them on their own.
+/// Letters of another db node, each heard as soon as it is here. Those that name blobs wait for them on their own.
 async fn letters(
     State(db): State<Db>,
     caller: Option<Extension<Caller>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<StatusCode, Problem> {
     if headers.get(header::CONTENT_TYPE).is_none_or(|format| format != FORMAT) {
         let detail = format!("letters come as {FORMAT}: send them with that content-type");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-format", detail));
     }
-    let letters: Vec<Letter> = rmp_serde::from_slice(&body).map_err(|error| {
-        let detail = format!("these are no letters of this version: {error}");
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-letters", detail)
-    })?;
-    if let Some(Extension(caller)) = caller {
-        letters.iter().try_for_each(|letter| caller.must_be(letter.from))?;
-    }
-    for letter in letters {
-        let blobs = letter.blobs();
-        if blobs.is_empty() {
-            db.shell.inbox.deliver(letter).await;
-        } else {
-            let db = db.clone();
-            tokio::spawn(async move {
-                match db.shell.blobs.ensure(blobs, Some(letter.from)).await {
-                    Ok(None) => db.shell.inbox.deliver(letter).await,
-                    Ok(Some(blob)) => {
-                        tracing::debug!(%blob, from = %letter.from, "a letter without its blob")
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, from = %letter.from, "a letter's blobs cannot be kept")
-                    }
-                }
-            });
+    let mut body = Unpack::new(body);
+    while let Some(letters) = body.next().await? {
+        if let Some(Extension(caller)) = &caller {
+            letters.iter().try_for_each(|letter| caller.must_be(letter.from))?;
+        }
+        for letter in letters {
+            hear(&db, letter).await;
         }
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn hear(db: &Db, letter: Letter) {
+    let blobs = letter.blobs();
+    if blobs.is_empty() {
+        return db.shell.inbox.deliver(letter).await;
+    }
+    let db = db.clone();
+    tokio::spawn(async move {
+        match db.shell.blobs.ensure(blobs, Some(letter.from)).await {
+            Ok(None) => db.shell.inbox.deliver(letter).await,
+            Ok(Some(blob)) => tracing::debug!(%blob, from = %letter.from, "a letter without its blob"),
+            Err(error) => {
+                tracing::warn!(%error, from = %letter.from, "a letter's blobs cannot be kept")
+            }
+        }
+    });
 }
 
 async fn put_blob(

@@ -80,7 +80,7 @@ mod tests {
         let message = Message::RowWanted { since: None };
         let (from, to) = (member(from), member(9));
         let letter = Letter { v: 1, from: from.id, generation: 1, to: to.id, life: 1, floor: 0, message };
-        rmp_serde::to_vec_named(&[letter]).expect("it is written to memory")
+        crate::db::pack(&[letter]).to_vec()
     }
 
     /// The first datagram of a node that greets another.
@@ -124,7 +124,7 @@ mod tests {
         ] {
             let method = if body.is_some() { Method::POST } else { Method::GET };
             let request = Request::builder().method(method).uri(path).extension(Caller(caller));
-            let request = request.header(header::CONTENT_TYPE, "application/msgpack");
+            let request = request.header(header::CONTENT_TYPE, crate::db::LETTERS_FORMAT);
             let request = request.body(body.map_or_else(Body::empty, Body::from)).expect("a plain path");
             let answer = router.clone().oneshot(request).await.expect("it answers");
             assert_eq!(answer.status(), status, "{caller:?} {path}");

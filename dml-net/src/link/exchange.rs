@@ -86,11 +86,20 @@ pub(crate) async fn exchange(
         Body::new(Parts { rest, patience: patience.clone(), quiet, last: quiet + question.wait + digest })
     };
     let request = Request::builder().method(&question.method).uri(&question.path);
-    let mut request = request.header(header::CONTENT_TYPE, question.format);
+    let request = request.header(header::CONTENT_TYPE, question.format).body(body);
+    converse(peer, request.expect("our paths and headers are plain"), &patience, quiet).await
+}
+
+/// The same for any request whose body extends the patience as it moves.
+pub(crate) async fn converse(
+    peer: &Peer,
+    mut request: Request<Body>,
+    patience: &Patience,
+    quiet: Duration,
+) -> Result<(StatusCode, Bytes), Silence> {
     if let Some(trace) = Trace::to_send() {
-        request = request.header(trace::HEADER, trace);
+        request.headers_mut().insert(trace::HEADER, trace);
     }
-    let request = request.body(body).expect("our paths and headers are plain");
     let asked = async {
         let (head, mut body) = peer.call(request).await?.into_parts();
         let mut bytes = Vec::new();
@@ -118,14 +127,14 @@ pub(crate) async fn exchange(
 
 /// When to give up, as known to all who see signs of life.
 #[derive(Clone)]
-struct Patience(Arc<Mutex<Instant>>);
+pub(crate) struct Patience(Arc<Mutex<Instant>>);
 
 impl Patience {
-    fn new(quiet: Duration) -> Self {
+    pub(crate) fn new(quiet: Duration) -> Self {
         Self(Arc::new(Mutex::new(Instant::now() + quiet)))
     }
 
-    fn extend(&self, quiet: Duration) {
+    pub(crate) fn extend(&self, quiet: Duration) {
         *self.0.lock().expect("nobody panics while holding it") = Instant::now() + quiet;
     }
 

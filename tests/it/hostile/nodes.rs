@@ -11,7 +11,12 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let refused = [400, 404, 405, 413, 415, 422];
     for body in bodies() {
-        cases.push(Case::request("POST /v1/letters", "application/msgpack", &body, &refused).at_db());
+        let packed = [&(body.len() as u32).to_le_bytes(), body.as_slice()].concat();
+        cases.push(
+            Case::request("POST /v1/letters", "application/vnd.dml.letters", &packed, &refused).at_db(),
+        );
+        // Without their length.
+        cases.push(Case::request("POST /v1/letters", "application/vnd.dml.letters", &body, &refused).at_db());
         cases.push(Case::json("POST /v1/ask", &body, &refused).at_db());
         // No list of questions has no answers.
         cases.push(Case::json("POST /v1/asks", &body, &[200, 400, 422]).at_db());
