@@ -466,6 +466,9 @@ pub struct Settings {
     pub sweep: Duration,
     /// How long the note of a deletion is kept at the least.
     pub bury_after: Duration,
+    /// Whether there are others to be met. A node that has met none yet does not take itself for everybody: it keeps
+    /// the notes of deletions.
+    pub expects_others: bool,
 }
 
 impl Default for Settings {
@@ -481,6 +484,7 @@ impl Default for Settings {
             copy_patience: Duration::from_secs(10),
             sweep: Duration::from_secs(1),
             bury_after: Duration::from_secs(24 * 3600),
+            expects_others: false,
         }
     }
 }

@@ -259,9 +259,11 @@ impl Node {
         self.sweep.burial = Some(Burial { dead: old, missing, until });
     }
 
-    /// Whether every node that was ever seen is there, but for those whose place another has taken.
+    /// Whether every node that was ever seen is there, but for those whose place another has taken; nobody is if others
+    /// are expected and none was seen.
     fn is_complete(&self) -> bool {
-        self.peers.values().all(|peer| peer.active || self.is_replaced(peer))
+        let has_met = !self.settings.expects_others || !self.peers.is_empty();
+        has_met && self.peers.values().all(|peer| peer.active || self.is_replaced(peer))
     }
 
     /// Whether another node has the address of one that is not there: it has lost its disk, or its place.

@@ -144,7 +144,7 @@ impl<'a> World<'a> {
         let ids = hosts.iter().enumerate().map(|(n, host)| (host.me.id, n)).collect();
         let mut world = Self {
             setup,
-            settings: setup.settings.clone(),
+            settings: Settings { expects_others: count > 1, ..setup.settings.clone() },
             network: Network::new(faults::rates(&mut dice, &kinds)),
             now: Duration::ZERO,
             queue: BTreeMap::new(),

@@ -152,7 +152,8 @@ impl Db {
 
     /// Starts a node on any store.
     pub fn start(store: Arc<dyn Store>, options: Options) -> Result<Self, DbError> {
-        let Options { settings, network, keep_free, identity, key } = options;
+        let Options { mut settings, network, keep_free, identity, key } = options;
+        settings.expects_others |= network.as_ref().is_some_and(|network| !network.sources.is_empty());
         let id = node_id(&*store)?;
         let revoked = identity.as_ref().map(Identity::revoked);
         let workers = match identity {

@@ -26,7 +26,10 @@ fn member(n: u8, generation: u32) -> Member {
 
 impl Net {
     fn new(count: u8) -> Self {
-        let settings = Settings { bury_after: 30 * SECOND, ..Settings::default() };
+        Self::with(Settings { bury_after: 30 * SECOND, ..Settings::default() }, count)
+    }
+
+    fn with(settings: Settings, count: u8) -> Self {
         let node = |n| (n, Node::new(settings.clone(), member(n, 1), []));
         let nodes = (1..=count).map(node).collect();
         let (letters, replies, cut) = (VecDeque::new(), BTreeMap::new(), BTreeSet::new());
@@ -179,6 +182,20 @@ fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
         assert_eq!((replicas, net.owners(id).len()), (copies, 1));
         assert_eq!(net.create(1, dataset).1, copies, "again is as good as once");
         net.agree(copies as usize);
+    }
+}
+
+#[test]
+fn who_expects_others_keeps_the_notes_of_deletions_until_it_has_met_them() {
+    for (expects_others, count, kept) in [(false, 1, 0), (true, 1, 1), (true, 2, 0)] {
+        let settings = Settings { bury_after: 30 * SECOND, expects_others, ..Settings::default() };
+        let mut net = Net::with(settings, count);
+        let (id, _) = net.create(1, both().0);
+        assert_eq!(net.ask(1, Request::Delete { id }), Response::Done);
+        net.pass(10);
+        assert_eq!(net.nodes[&1].catalogue.dead().count(), 1, "it is too early");
+        net.pass(120);
+        assert_eq!(net.nodes[&1].catalogue.dead().count(), kept, "{count} nodes, others: {expects_others}");
     }
 }
 
