@@ -26,9 +26,14 @@ pub(crate) fn csv(bytes: &[u8]) {
     let mut importer =
         Importer::new(tempfile::tempfile().expect("there is room for a file"), Limits::default());
     let (first, second) = bytes.split_at(bytes.len() / 2);
-    let pushed = importer.push(first).and_then(|()| importer.push(second));
-    let Ok(mut table) = pushed.and_then(|()| importer.finish()) else { return };
-    let chunks: Vec<_> = table.by_ref().map(|chunk| chunk.expect("its types are known")).collect();
+    let mut chunks = Vec::new();
+    for piece in [first, second] {
+        let Ok(more) = importer.push(piece) else { return };
+        chunks.extend(more);
+    }
+    let Ok(mut table) = importer.finish() else { return };
+    chunks.truncate(table.kept());
+    chunks.extend(table.by_ref().map(|chunk| chunk.expect("its types are known")));
     assert_eq!(chunks.iter().map(|chunk| chunk.num_rows() as u64).sum::<u64>(), table.rows());
     assert_eq!(table.columns().len(), table.types().len());
     let mut text = Vec::new();

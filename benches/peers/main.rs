@@ -21,7 +21,7 @@ use std::{
     env,
     fs::{self, File},
     hint::black_box,
-    io::{BufWriter, Read, Write},
+    io::{BufWriter, Write},
     path::Path,
     time::Instant,
 };
@@ -33,7 +33,7 @@ use dml::{
         Engine, Scores,
         engine::{check_problem, shape},
         model::Predictor,
-        table::{Importer, Limits, read_rows},
+        table::{Limits, read_rows, read_table},
     },
     core::{JobSpec, Params, Split, Task, Value, Work, rng},
 };
@@ -131,13 +131,10 @@ fn write_diamonds(directory: &Path, csv: &Path) -> Result<(), Failure> {
     let [train, judge] = parts;
     fs::write(directory.join("train.csv"), &train)?;
     fs::write(directory.join("judge.csv"), judge)?;
-    let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
-    importer.push(train.as_bytes())?;
-    let mut typed = importer.finish()?;
-    let mut writer = Writer::create(directory, typed.types().to_vec())?;
-    for batch in &mut typed {
-        writer.push(&batch?)?;
-    }
+    let (chunks, columns) = read_table(train.as_bytes(), tempfile::tempfile()?, Limits::default())?;
+    let columns = columns.into_iter().map(|column| (column.name, column.r#type));
+    let mut writer = Writer::create(directory, columns.collect())?;
+    chunks.iter().try_for_each(|chunk| writer.push(chunk))?;
     Ok(writer.finish()?)
 }
 
@@ -263,17 +260,8 @@ fn median(times: usize, mut part: impl FnMut() -> Result<(), Failure>) -> Result
 /// Reads the CSV file to typed columns, which are all kept until the clock stops.
 fn read_csv(directory: &Path) -> Result<Json, Failure> {
     let start = Instant::now();
-    let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
-    let mut file = File::open(directory.join("table.csv"))?;
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            break;
-        }
-        importer.push(&piece[..count])?;
-    }
-    let batches = importer.finish()?.collect::<Result<Vec<_>, _>>()?;
+    let file = File::open(directory.join("table.csv"))?;
+    let (batches, _) = read_table(file, tempfile::tempfile()?, Limits::default())?;
     let seconds = start.elapsed().as_secs_f64();
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     Ok(

@@ -1,6 +1,6 @@
 //! The error of gradient boosting on the rows of a table that it has not seen, as a function of its parameters.
 
-use std::{collections::BTreeMap, error::Error, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fs::File, path::Path, sync::Arc};
 
 use dml::{
     Digest, Registry,
@@ -8,7 +8,7 @@ use dml::{
         Engine, Inputs, WorkError,
         engine::check_problem,
         search::History,
-        table::{Importer, Limits, encode},
+        table::{Limits, encode, read_table},
     },
     core::{
         Chunk, Dataset, Dimension, JobSpec, Params, Plan, Space, Task, TrainingSpec, Validation, Value, Work,
@@ -55,18 +55,16 @@ impl Inputs for Shelf {
 
 impl Table {
     pub(crate) fn read(csv: &Path, target: &str) -> Result<Self, Box<dyn Error>> {
-        let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
-        importer.push(&fs::read(csv)?)?;
-        let mut typed = importer.finish()?;
+        let (batches, columns) = read_table(File::open(csv)?, tempfile::tempfile()?, Limits::default())?;
         let (mut chunks, mut blobs) = (Vec::new(), BTreeMap::new());
-        for batch in &mut typed {
-            let batch = batch?;
-            let bytes = encode(&batch);
+        for batch in &batches {
+            let bytes = encode(batch);
             let digest = Digest::of(&bytes);
             chunks.push(Chunk { digest, rows: batch.num_rows() as u64, bytes: bytes.len() as u64 });
             blobs.insert(digest, bytes.into());
         }
-        let dataset = Arc::new(Dataset { rows: typed.rows(), columns: typed.columns(), chunks });
+        let dataset =
+            Arc::new(Dataset { rows: chunks.iter().map(|chunk| chunk.rows).sum(), columns, chunks });
         let engine = Engine::new(Registry::default());
         let problem = check_problem(&dataset, Task::Regression, target, None)?;
         let training = TrainingSpec {

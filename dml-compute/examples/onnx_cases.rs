@@ -243,13 +243,11 @@ impl Shelf {
 
     /// A table that fits one chunk, described and as it is.
     fn table(&mut self, csv: &[u8]) -> Done<(Arc<Dataset>, RecordBatch)> {
-        let mut importer = table::Importer::new(tempfile::tempfile()?, table::Limits::default());
-        importer.push(csv)?;
-        let mut typed = importer.finish()?;
-        let batch = typed.next().ok_or("the table has no rows")??;
-        let bytes = table::encode(&batch);
-        let chunk = Chunk { digest: self.put(&bytes), rows: typed.rows(), bytes: bytes.len() as u64 };
-        let dataset = Dataset { rows: typed.rows(), columns: typed.columns(), chunks: vec![chunk] };
+        let (mut chunks, columns) = table::read_table(csv, tempfile::tempfile()?, table::Limits::default())?;
+        let batch = chunks.pop().ok_or("the table has no rows")?;
+        let (bytes, rows) = (table::encode(&batch), batch.num_rows() as u64);
+        let chunk = Chunk { digest: self.put(&bytes), rows, bytes: bytes.len() as u64 };
+        let dataset = Dataset { rows, columns, chunks: vec![chunk] };
         let dataset = Arc::new(dataset);
         self.datasets.insert(dataset.id(), dataset.clone());
         Ok((dataset, batch))

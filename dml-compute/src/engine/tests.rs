@@ -51,12 +51,10 @@ impl Shelf {
 
 /// A CSV file's chunks, each cut to so many rows.
 fn import(csv: &[u8], chunk_rows: usize, mut put: impl FnMut(&[u8])) -> Dataset {
-    let mut importer = table::Importer::new(tempfile::tempfile().unwrap(), table::Limits::default());
-    importer.push(csv).unwrap();
-    let mut typed = importer.finish().unwrap();
+    let spool = tempfile::tempfile().unwrap();
+    let (batches, columns) = table::read_table(csv, spool, table::Limits::default()).unwrap();
     let mut chunks = Vec::new();
-    for batch in &mut typed {
-        let batch = batch.unwrap();
+    for batch in &batches {
         for start in (0..batch.num_rows()).step_by(chunk_rows) {
             let part = batch.slice(start, chunk_rows.min(batch.num_rows() - start));
             let bytes = table::encode(&part);
@@ -65,7 +63,7 @@ fn import(csv: &[u8], chunk_rows: usize, mut put: impl FnMut(&[u8])) -> Dataset 
             chunks.push(Chunk { digest: Digest::of(&bytes), rows, bytes: size });
         }
     }
-    Dataset { rows: typed.rows(), columns: typed.columns(), chunks }
+    Dataset { rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(), columns, chunks }
 }
 
 fn job(role: &str, plan: Plan, work: Work) -> JobSpec {

@@ -23,9 +23,9 @@ use self::{
 };
 use super::{
     Limits,
+    chunks::{CHUNK_BYTES, CHUNK_CELLS, batch},
     column::{Builder, Cell},
     error::{Place, TableError},
-    import::{CHUNK_BYTES, CHUNK_CELLS, batch},
     schema_of,
     statistics::Statistics,
 };

@@ -150,7 +150,7 @@ fn read_any(
 mod tests {
     use std::fmt::Write;
 
-    use crate::table::{Importer, Limits, TableError, encode};
+    use crate::table::{Importer, Limits, TableError, encode, read_rows_as};
 
     /// Rows over many blocks, some of them with quotes, blank lines, carriage returns and all types.
     fn table(rows: usize) -> String {
@@ -173,10 +173,13 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
-            text.as_bytes().chunks(piece).try_for_each(|piece| importer.push(piece))?;
+            let mut chunks = Vec::new();
+            for piece in text.as_bytes().chunks(piece) {
+                chunks.extend(importer.push(piece)?.iter().map(encode));
+            }
             let mut typed = importer.finish()?;
-            let mut chunks =
-                typed.by_ref().map(|chunk| Ok(encode(&chunk?))).collect::<Result<Vec<_>, TableError>>()?;
+            chunks.truncate(typed.kept());
+            typed.by_ref().try_for_each(|chunk| chunk.map(|chunk| chunks.push(encode(&chunk))))?;
             chunks.push(format!("{:?}", typed.columns()).into_bytes());
             Ok(chunks)
         })
@@ -189,6 +192,60 @@ mod tests {
         assert_eq!(whole.len(), 3, "two chunks and the statistics");
         assert!(whole == chunks(&text, 1 << 16, 3).unwrap());
         assert!(whole == chunks(&text, 999_983, 8).unwrap());
+    }
+
+    /// Chunks are made before all types are known; whatever comes, they are those of a reader that knows them from the
+    /// start.
+    #[test]
+    fn types_that_show_late_are_those_of_the_whole_table() {
+        let with = |column: usize, value: &str| {
+            let mut text = "whole,point,none,word,flag,day\n".to_owned();
+            for row in 0..400_000 {
+                let mut values = ["12", "0.5", "", "ab", "true", "2026-01-31"];
+                if row == 390_000 {
+                    values[column] = value;
+                }
+                writeln!(text, "{}", values.join(",")).unwrap();
+            }
+            text
+        };
+        // The value that comes late, and whether the chunks that were made before it stand.
+        let cases = [
+            (0, "-7", true),
+            (0, "", true),
+            (0, "2.0", false),
+            (0, "007", false),
+            (0, "99999999999999999999", false),
+            (1, "3", true),
+            (1, "-17", true),
+            (1, "x", false),
+            (2, "1", false),
+            (2, "NA", true),
+            (3, "1", true),
+            (4, "1", false),
+            (5, "2026-01-31T10:00:00", false),
+            (5, "", true),
+        ];
+        for (column, value, stands) in cases {
+            let text = with(column, value);
+            let mut importer = Importer::new(tempfile::tempfile().unwrap(), Limits::default());
+            let mut chunks = Vec::new();
+            for piece in text.as_bytes().chunks(1 << 20) {
+                chunks.extend(importer.push(piece).unwrap());
+            }
+            assert!(!chunks.is_empty(), "some are made early");
+            let mut typed = importer.finish().unwrap();
+            assert_eq!(typed.kept() > 0, stands, "column {column}, '{value}'");
+            chunks.truncate(typed.kept());
+            typed.by_ref().for_each(|chunk| chunks.push(chunk.unwrap()));
+            let whole = read_rows_as(text.as_bytes(), &Limits::default(), typed.types()).unwrap();
+            let mut at = 0;
+            for chunk in chunks {
+                assert!(chunk == whole.slice(at, chunk.num_rows()), "column {column}, '{value}'");
+                at += chunk.num_rows();
+            }
+            assert_eq!(at, 400_000);
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use arrow_array::{ArrayRef, RecordBatch};
 use dml_core::ColumnType;
 
 use super::{
+    chunks::batch,
     column::{Builder, View, data_type},
     error::{Place, TableError},
-    import::{batch, place},
+    import::place,
     schema_of,
 };
 

@@ -1,6 +1,7 @@
-//! CSV to typed chunks, in two readings: the first, as bytes come in, finds the types and keeps the bytes in a temporary
-//! file; the second makes the chunks. Both read blocks of whole records on all threads; memory is bounded by a few
-//! blocks and the chunk in the making, whatever the size of the file.
+//! CSV to typed chunks. As bytes come in, the types are found, and the chunks are made as if the types of the first rows
+//! were those of all; the bytes are kept in a temporary file, from which the chunks are made anew if they are not. Both
+//! readings take blocks of whole records on all threads; memory is bounded by a few blocks and the chunk in the making,
+//! whatever the size of the file.
 
 use std::{
     collections::VecDeque,
@@ -8,28 +9,24 @@ use std::{
     io::{Read, Seek},
 };
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use dml_core::{Column, ColumnType};
 use rayon::prelude::*;
 
 use super::{
     Limits,
-    block::{self, Extent, Sink},
-    column::{Builder, Misfit},
+    block::{self, Extent},
+    chunks::{Chunks, Values, batch},
+    column::Builder,
     error::{Place, TableError},
     infer::{self, BATCH_BYTES, Inference, Inferred},
-    number::Number,
     records::{Record, Records},
     schema_of,
-    statistics::Statistics,
 };
 
-/// How many values a chunk has at least, unless it is cut for its bytes or is the last.
-pub const CHUNK_CELLS: usize = 1 << 20;
-
-/// How many bytes of CSV a chunk has at least, unless it is cut for its values or is the last.
-pub const CHUNK_BYTES: u64 = 16 << 20;
+/// How many bytes are read of a file at a time.
+const PIECE: usize = 256 << 10;
 
 /// Takes a CSV file piece by piece. After an error it is of no further use.
 #[derive(Debug)]
@@ -42,15 +39,17 @@ impl Importer {
     /// Begins a table. The spool is an empty file, open for reading and writing, that the caller removes afterwards:
     /// what `tempfile::tempfile()` gives.
     pub fn new(spool: File, limits: Limits) -> Self {
-        Self { inference: Inference::new(limits), spool }
+        Self { inference: Inference::new(limits, true), spool }
     }
 
-    /// The next bytes of the file, however cut.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), TableError> {
-        self.inference.push(bytes, &mut self.spool)
+    /// The next bytes of the file, however cut. Gives the chunks that they complete, which are the table's if it goes on
+    /// as it has begun: [`Typed::kept`] tells.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<RecordBatch>, TableError> {
+        self.inference.push(bytes, &mut self.spool)?;
+        Ok(std::iter::from_fn(|| self.inference.chunk()).collect())
     }
 
-    /// After the last byte: the table's types are known, and its chunks can be read.
+    /// After the last byte: the table's types are known, and the rest of its chunks, or all of them, can be read.
     pub fn finish(mut self) -> Result<Typed, TableError> {
         let found = self.inference.finish(&mut self.spool)?;
         self.spool.rewind()?;
@@ -60,41 +59,34 @@ impl Importer {
 
 /// A table whose types are known: gives its chunks in order, one at a time, and then its statistics.
 ///
-/// Where chunks are cut depends on the file alone: as soon as one has [`CHUNK_CELLS`] values or was read from
-/// [`CHUNK_BYTES`] bytes.
+/// Where chunks are cut depends on the file alone: as soon as one has [`CHUNK_CELLS`](super::CHUNK_CELLS) values or was
+/// read from [`CHUNK_BYTES`](super::CHUNK_BYTES) bytes.
 #[derive(Debug)]
-pub struct Typed<R = File> {
-    source: R,
+pub struct Typed {
+    source: File,
     head: Records,
-    columns: Vec<(String, ColumnType)>,
-    schema: SchemaRef,
     /// The blocks that were not read yet.
     blocks: VecDeque<Extent>,
     /// What was read of the source, without the header.
     read: Extent,
-    /// The parts that belong to no chunk yet.
-    parts: VecDeque<Part>,
-    /// How many bytes of the file came before the chunk.
-    before: u64,
-    statistics: Statistics,
+    chunks: Chunks,
+    kept: usize,
     rows: u64,
 }
 
-impl<R: Read> Typed<R> {
-    fn new(source: R, found: Inferred) -> Self {
-        let Inferred { head, columns, blocks, total } = found;
-        Self {
-            source,
-            head,
-            schema: schema_of(&columns),
-            blocks: blocks.into(),
-            read: Extent::default(),
-            parts: VecDeque::new(),
-            before: 0,
-            statistics: Statistics::new(&columns),
-            columns,
-            rows: total.rows,
-        }
+impl Typed {
+    fn new(source: File, found: Inferred) -> Self {
+        let Inferred { head, columns, blocks, total, chunks } = found;
+        let blocks = if chunks.is_some() { VecDeque::new() } else { blocks.into() };
+        let chunks = chunks.unwrap_or_else(|| Chunks::new(columns));
+        let kept = chunks.count();
+        Self { source, head, blocks, read: Extent::default(), chunks, kept, rows: total.rows }
+    }
+
+    /// How many of the chunks that [`Importer::push`] gave are those of the table: all, and the others follow them; or
+    /// none, as its types have turned out to be others, and all follow.
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     /// How many rows the whole table has.
@@ -104,51 +96,23 @@ impl<R: Read> Typed<R> {
 
     /// The names and types of the columns.
     pub fn types(&self) -> &[(String, ColumnType)] {
-        &self.columns
+        self.chunks.types()
     }
 
     /// The columns with the statistics of the chunks given so far: of the whole table, after the last.
     pub fn columns(&self) -> Vec<Column> {
-        self.statistics.columns()
+        self.chunks.columns()
     }
 
     fn read_chunk(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        let most = CHUNK_CELLS.div_ceil(self.columns.len());
-        let (mut pieces, mut rows): (Vec<Part>, _) = (Vec::new(), 0);
-        while rows < most {
-            let Some(mut part) = self.parts.pop_front() else {
-                match self.read_parts()? {
-                    true => continue,
-                    false => break,
-                }
-            };
-            let enough = part.ends.partition_point(|end| *end < self.before + CHUNK_BYTES) + 1;
-            let taken = part.ends.len().min(enough).min(most - rows);
-            rows += taken;
-            let full = rows == most || taken == enough;
-            if full {
-                self.before = part.ends[taken - 1];
+        loop {
+            if let Some(chunk) = self.chunks.cut() {
+                return Ok(Some(chunk));
             }
-            if let Some(rest) = part.split_off(taken) {
-                self.parts.push_front(rest);
-            }
-            pieces.push(part);
-            if full {
-                break;
+            if !self.read_parts()? {
+                return Ok(self.chunks.rest());
             }
         }
-        if rows == 0 {
-            return Ok(None);
-        }
-        let column = |(column, (_, kind)): (usize, &(String, ColumnType))| {
-            let mut builder = Builder::with_capacity(*kind, rows);
-            pieces.iter().for_each(|part| builder.push_all(&part.arrays[column]));
-            builder.finish()
-        };
-        let arrays = self.columns.par_iter().enumerate().map(|(i, kind)| column((i, kind))).collect();
-        let batch = batch(&self.schema, arrays, rows);
-        self.statistics.update(&batch);
-        Ok(Some(batch))
     }
 
     /// Reads the next few blocks, if there are any.
@@ -164,7 +128,7 @@ impl<R: Read> Typed<R> {
         }
         let mut text = vec![0; bytes as usize];
         self.source.read_exact(&mut text)?;
-        let (head, columns) = (&self.head, &self.columns);
+        let (head, columns) = (&self.head, self.chunks.types());
         let part = |(before, at, block): (Extent, usize, Extent)| {
             let text = &text[at..at + block.bytes as usize];
             let mut values = Values::new(columns, block.rows as usize, head.consumed() + before.bytes);
@@ -172,95 +136,22 @@ impl<R: Read> Typed<R> {
         };
         let read: Vec<_> = blocks.par_iter().map(|block| part(*block)).collect();
         for part in read {
-            self.parts.push_back(part?);
+            self.chunks.push(part?);
         }
         Ok(!blocks.is_empty())
     }
 }
 
-impl<R: Read> Iterator for Typed<R> {
+impl Iterator for Typed {
     type Item = Result<RecordBatch, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let chunk = self.read_chunk();
         if chunk.is_err() {
             self.blocks.clear();
-            self.parts.clear();
+            self.chunks.clear();
         }
         chunk.transpose()
-    }
-}
-
-/// Rows that follow each other, as columns.
-#[derive(Debug)]
-struct Part {
-    arrays: Vec<ArrayRef>,
-    /// How many bytes of the file there are up to the end of each row.
-    ends: Vec<u64>,
-}
-
-impl Part {
-    /// Takes off what follows the first rows, if any does.
-    fn split_off(&mut self, rows: usize) -> Option<Self> {
-        if rows == self.ends.len() {
-            return None;
-        }
-        let ends = self.ends.split_off(rows);
-        let arrays = self.arrays.iter().map(|array| array.slice(rows, ends.len())).collect();
-        self.arrays.iter_mut().for_each(|array| *array = array.slice(0, rows));
-        Some(Self { arrays, ends })
-    }
-}
-
-/// Makes columns of a block, their types being known.
-struct Values<'a> {
-    columns: &'a [(String, ColumnType)],
-    builders: Vec<Builder>,
-    ends: Vec<u64>,
-    before: u64,
-}
-
-impl<'a> Values<'a> {
-    fn new(columns: &'a [(String, ColumnType)], rows: usize, before: u64) -> Self {
-        let builders = columns.iter().map(|(_, kind)| Builder::with_capacity(*kind, rows)).collect();
-        Self { columns, builders, ends: Vec::with_capacity(rows), before }
-    }
-
-    fn finish(mut self) -> Part {
-        Part { arrays: self.builders.iter_mut().map(Builder::finish).collect(), ends: self.ends }
-    }
-}
-
-impl Sink for Values<'_> {
-    fn restart(&mut self) {
-        self.builders.iter_mut().for_each(|builder| drop(builder.finish()));
-        self.ends.clear();
-    }
-
-    #[inline]
-    fn row(&mut self, _: u64) {}
-
-    #[inline]
-    fn expects_number(&self, column: usize) -> bool {
-        self.builders[column].is_numeric()
-    }
-
-    #[inline]
-    fn number(&mut self, column: usize, number: Number) -> bool {
-        self.builders[column].push_number(number)
-    }
-
-    fn field(&mut self, column: usize, text: &str, quoted: bool) -> Result<(), Misfit> {
-        self.builders[column].push_field(text, quoted)
-    }
-
-    #[inline]
-    fn end_row(&mut self, bytes: usize) {
-        self.ends.push(self.before + bytes as u64);
-    }
-
-    fn refusal(&self, misfit: Misfit, records: &Records, column: usize, text: &str) -> TableError {
-        misfit.error(records.place(column), text.to_owned(), self.columns[column].1)
     }
 }
 
@@ -307,16 +198,29 @@ impl ChunkBuilder {
     }
 }
 
-/// A batch of arrays that were built for a schema.
-pub(super) fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> RecordBatch {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
-        .expect("the arrays have the schema's types and a value a row")
+/// A whole CSV file of any size, in memory: its chunks, and its columns with their statistics. The spool is as that of
+/// [`Importer::new`].
+pub fn read_table(
+    mut csv: impl Read,
+    spool: File,
+    limits: Limits,
+) -> Result<(Vec<RecordBatch>, Vec<Column>), TableError> {
+    let (mut importer, mut piece, mut chunks) = (Importer::new(spool, limits), vec![0; PIECE], Vec::new());
+    loop {
+        match csv.read(&mut piece)? {
+            0 => break,
+            count => chunks.extend(importer.push(&piece[..count])?),
+        }
+    }
+    let mut typed = importer.finish()?;
+    chunks.truncate(typed.kept());
+    typed.by_ref().try_for_each(|chunk| chunk.map(|chunk| chunks.push(chunk)))?;
+    Ok((chunks, typed.columns()))
 }
 
 /// A whole small CSV file at once, its types found as [`Importer`] finds them.
 pub fn read_rows(text: &[u8], limits: &Limits) -> Result<RecordBatch, TableError> {
-    let mut inference = Inference::new(limits.clone());
+    let mut inference = Inference::new(limits.clone(), false);
     inference.push(text, &mut std::io::sink())?;
     let Inferred { columns, .. } = inference.finish(&mut std::io::sink())?;
     read_picked(text, limits, &columns, (0..columns.len()).collect())

@@ -1,13 +1,16 @@
-//! The first reading of a table: what type each column has, over all its rows, and where its blocks are.
+//! The first reading of a table: what type each column has, over all its rows, and where its blocks are. The types of its
+//! first rows are mostly those of all, so its chunks are made at the same time, in the hope that they are.
 
-use std::io::Write;
+use std::{io::Write, ops::Range};
 
+use arrow_array::RecordBatch;
 use dml_core::ColumnType;
 use rayon::prelude::*;
 
 use super::{
     Limits,
     block::{self, Extent, Sink},
+    chunks::{Chunks, Part, Values},
     column::Misfit,
     cut,
     error::{Place, TableError},
@@ -76,22 +79,24 @@ impl Seen {
     }
 }
 
-/// Keeps nothing of a block but the types of its columns.
-struct Types {
+/// Keeps the types of a block's columns, and its values as long as they are of the types that are expected.
+struct Types<'a> {
     seen: Vec<Seen>,
     row: u64,
     line: u64,
+    values: Option<Values<'a>>,
 }
 
-impl Types {
-    fn new(columns: usize) -> Self {
-        Self { seen: vec![Seen::default(); columns], row: 0, line: 0 }
+impl<'a> Types<'a> {
+    fn new(columns: usize, values: Option<Values<'a>>) -> Self {
+        Self { seen: vec![Seen::default(); columns], row: 0, line: 0, values }
     }
 }
 
-impl Sink for Types {
+impl Sink for Types<'_> {
     fn restart(&mut self) {
-        *self = Self::new(self.seen.len());
+        self.values.iter_mut().for_each(Values::restart);
+        *self = Self::new(self.seen.len(), self.values.take());
     }
 
     #[inline]
@@ -102,7 +107,7 @@ impl Sink for Types {
 
     #[inline]
     fn expects_number(&self, column: usize) -> bool {
-        !self.seen[column].text
+        !self.seen[column].text && self.values.as_ref().is_none_or(|values| values.expects_number(column))
     }
 
     #[inline]
@@ -113,10 +118,14 @@ impl Sink for Types {
             (false, true) => seen.text = true,
             (false, false) => seen.integer = true,
         }
-        true
+        // A number that is a text wants its characters.
+        self.values.as_mut().is_none_or(|values| values.number(column, number))
     }
 
-    fn field(&mut self, column: usize, text: &str, _: bool) -> Result<(), Misfit> {
+    fn field(&mut self, column: usize, text: &str, quoted: bool) -> Result<(), Misfit> {
+        if self.values.as_mut().is_some_and(|values| values.field(column, text, quoted).is_err()) {
+            self.values = None;
+        }
         let seen = &mut self.seen[column];
         if seen.text {
             return Ok(());
@@ -139,7 +148,11 @@ impl Sink for Types {
     }
 
     #[inline]
-    fn end_row(&mut self, _: usize) {}
+    fn end_row(&mut self, bytes: usize) {
+        if let Some(values) = &mut self.values {
+            values.end_row(bytes);
+        }
+    }
 
     fn refusal(&self, misfit: Misfit, records: &Records, column: usize, text: &str) -> TableError {
         misfit.error(records.place(column), text.to_owned(), self.seen[column].column_type())
@@ -158,7 +171,21 @@ pub(super) struct Inference {
     seen: Vec<Seen>,
     blocks: Vec<Extent>,
     total: Extent,
+    guess: Guess,
 }
+
+/// The chunks of the table, if its types are those of its first rows.
+#[derive(Debug)]
+enum Guess {
+    /// Nothing was read yet.
+    Open,
+    Made(Box<Chunks>),
+    /// The types are others, or nobody asks for the chunks.
+    Dropped,
+}
+
+/// What is found in a block.
+type BlockRead = (Extent, Vec<Seen>, Option<Part>);
 
 /// What the first reading finds.
 #[derive(Debug)]
@@ -169,10 +196,13 @@ pub(super) struct Inferred {
     /// The blocks in the spool, one after the other.
     pub(super) blocks: Vec<Extent>,
     pub(super) total: Extent,
+    /// The chunks, if they are made already.
+    pub(super) chunks: Option<Chunks>,
 }
 
 impl Inference {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Finds types alone, or makes chunks at the same time, which are to be taken.
+    pub(super) fn new(limits: Limits, with_chunks: bool) -> Self {
         let due = BATCH_BYTES.min(limits.max_record_bytes + 1);
         let head = Records::new(limits);
         Self {
@@ -182,6 +212,15 @@ impl Inference {
             seen: Vec::new(),
             blocks: Vec::new(),
             total: Extent::default(),
+            guess: if with_chunks { Guess::Open } else { Guess::Dropped },
+        }
+    }
+
+    /// The next chunk, if the types found so far are those of the whole table.
+    pub(super) fn chunk(&mut self) -> Option<RecordBatch> {
+        match &mut self.guess {
+            Guess::Made(chunks) => chunks.cut(),
+            Guess::Open | Guess::Dropped => None,
         }
     }
 
@@ -233,39 +272,78 @@ impl Inference {
             let place = Place { row: Some(first.row), line: Some(line), column: Some(name) };
             return Err(TableError::NotFinite { place, value: first.value });
         }
-        let columns = columns.collect();
-        Ok(Inferred { head: self.head, columns, blocks: self.blocks, total: self.total })
+        let columns: Vec<_> = columns.collect();
+        let chunks = match self.guess {
+            Guess::Made(chunks) if chunks.types() == columns => Some(*chunks),
+            Guess::Made(_) | Guess::Open | Guess::Dropped => None,
+        };
+        Ok(Inferred { head: self.head, columns, blocks: self.blocks, total: self.total, chunks })
     }
 
     /// Reads all records that have ended. An error is that of the first block that has one.
     fn read(&mut self, spool: &mut (impl Write + Send)) -> Result<(), TableError> {
-        let Self { head, pending, seen, .. } = self;
-        let width = head.names().len();
-        let ranges = cut::blocks(pending, head.delimiter());
+        let ranges = cut::blocks(&self.pending, self.head.delimiter());
         let Some(end) = ranges.last().map(|last| last.end) else { return Ok(()) };
-        let types = |before: Extent, block: &[u8]| {
-            let mut types = Types::new(width);
-            block::read(head, before, block, &mut types).map(|extent| (extent, types))
-        };
-        let (written, read) = rayon::join(
-            || spool.write_all(&pending[..end]),
-            || {
-                ranges
-                    .par_iter()
-                    .map(|range| types(Extent::default(), &pending[range.clone()]))
-                    .collect::<Vec<_>>()
-            },
-        );
-        seen.resize_with(width, Seen::default);
-        for (range, read) in ranges.into_iter().zip(read) {
+        let (written, read) =
+            rayon::join(|| spool.write_all(&self.pending[..end]), || self.read_blocks(&ranges));
+        self.seen.resize_with(self.head.names().len(), Seen::default);
+        let (first, mut parts) = (self.total, Vec::new());
+        for (range, read) in ranges.iter().zip(read) {
             // Only now is it known which rows these are.
-            let (extent, types) = read.or_else(|_| types(self.total, &pending[range]))?;
-            seen.iter_mut().zip(types.seen).for_each(|(seen, block)| seen.add(block, self.total));
+            let (extent, seen, part) = read.or_else(|_| self.read_block(self.total, range))?;
+            self.seen.iter_mut().zip(seen).for_each(|(all, block)| all.add(block, self.total));
             self.blocks.push(extent);
             self.total.add(extent);
+            parts.push(part);
         }
-        pending.drain(..end);
+        if let Guess::Open = self.guess {
+            let after = std::mem::replace(&mut self.total, first);
+            self.guess = Guess::Made(Box::new(Chunks::new(self.columns())));
+            parts =
+                self.read_blocks(&ranges).into_iter().map(|read| read.ok().and_then(|read| read.2)).collect();
+            self.total = after;
+        }
+        self.guess(parts);
+        self.pending.drain(..end);
         Ok(written?)
+    }
+
+    /// Adds what was read to the chunks, if they may still be right.
+    fn guess(&mut self, parts: Vec<Option<Part>>) {
+        let columns = self.columns();
+        if let Guess::Made(chunks) = &mut self.guess
+            && chunks.types() == columns
+            && let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>()
+        {
+            parts.into_iter().for_each(|part| chunks.push(part));
+        } else {
+            self.guess = Guess::Dropped;
+        }
+    }
+
+    fn columns(&self) -> Vec<(String, ColumnType)> {
+        let types = self.seen.iter().map(Seen::column_type);
+        self.head.names().iter().cloned().zip(types).collect()
+    }
+
+    fn read_blocks(&self, ranges: &[Range<usize>]) -> Vec<Result<BlockRead, TableError>> {
+        ranges.par_iter().map(|range| self.read_block(Extent::default(), range)).collect()
+    }
+
+    fn read_block(&self, before: Extent, range: &Range<usize>) -> Result<BlockRead, TableError> {
+        let block = &self.pending[range.clone()];
+        let values = match &self.guess {
+            Guess::Made(chunks) => {
+                // As many as in the blocks before, and some more.
+                let rows = self.total.rows * block.len() as u64 / self.total.bytes.max(1) * 5 / 4;
+                let start = self.head.consumed() + self.total.bytes + range.start as u64;
+                Some(Values::new(chunks.types(), rows as usize, start))
+            }
+            Guess::Open | Guess::Dropped => None,
+        };
+        let mut types = Types::new(self.head.names().len(), values);
+        let extent = block::read(&self.head, before, block, &mut types)?;
+        Ok((extent, types.seen, types.values.map(Values::finish)))
     }
 
     /// Bounds a record that does not end.

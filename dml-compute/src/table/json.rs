@@ -5,9 +5,10 @@ use dml_core::ColumnType;
 use serde_json::{Map, Number, Value};
 
 use super::{
+    chunks::batch,
     column::{Builder, Cell, Misfit, View},
     error::{Place, TableError},
-    import::{batch, place},
+    import::place,
     schema_of,
 };
 

@@ -6,13 +6,15 @@
 //! use dml_compute::table::{Importer, Limits};
 //!
 //! let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
-//! importer.push(b"name,weight\nTux,23.5\nPin")?; // pieces may be cut anywhere
-//! importer.push(b"gu,NA\n")?;
-//! let mut chunks = importer.finish()?;
-//! for chunk in &mut chunks {
-//!     assert_eq!(chunk?.num_rows(), 2);
+//! let mut chunks = importer.push(b"name,weight\nTux,23.5\nPin")?; // pieces may be cut anywhere
+//! chunks.extend(importer.push(b"gu,NA\n")?);
+//! let mut typed = importer.finish()?;
+//! chunks.truncate(typed.kept()); // those made early are right, unless the types have turned out to be others
+//! for chunk in &mut typed {
+//!     chunks.push(chunk?);
 //! }
-//! assert_eq!(chunks.columns()[1].nulls, 1);
+//! assert_eq!(chunks[0].num_rows(), 2);
+//! assert_eq!(typed.columns()[1].nulls, 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -48,6 +50,7 @@
 
 mod arrow;
 mod block;
+mod chunks;
 mod codec;
 mod column;
 mod convert;
@@ -69,14 +72,15 @@ mod tests;
 
 pub use self::parquet::{ParquetTable, ParquetWriter, is_parquet};
 pub use arrow::{ArrowTable, is_arrow, read_arrow};
+pub use chunks::{CHUNK_BYTES, CHUNK_CELLS};
 pub use codec::{STREAM_END, decode, decode_shared, encode, stream_part};
 pub(crate) use column::{Cell, View};
 pub use column::{column_type, data_type};
 pub use convert::cast;
 pub use error::{Place, TableError};
-pub use import::{CHUNK_BYTES, CHUNK_CELLS, Importer, Typed, read_rows, read_rows_as};
+pub use import::{Importer, Typed, read_rows, read_rows_as, read_table};
 pub use json::{from_json_rows, to_json_rows, write_ndjson};
-pub use ndjson::NdJson;
+pub use ndjson::{CsvOfLines, NdJson};
 pub use statistics::Statistics;
 pub use value::date_text;
 pub use write::write_csv;

@@ -17,7 +17,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    Importer, Limits, Typed,
+    Limits,
     error::{Place, TableError},
 };
 
@@ -54,8 +54,8 @@ impl NdJson {
         whole.split(|byte| *byte == b'\n').try_for_each(|line| self.line(line))
     }
 
-    /// After the last byte: the lines as a table whose types are known. The importer has had nothing yet.
-    pub fn finish(mut self, mut importer: Importer) -> Result<Typed, TableError> {
+    /// After the last byte: the lines as a CSV file, piece by piece.
+    pub fn finish(mut self) -> Result<CsvOfLines, TableError> {
         let last = std::mem::take(&mut self.rest);
         self.line(&last)?;
         if self.columns.names.is_empty() {
@@ -63,22 +63,7 @@ impl NdJson {
         }
         let mut lines = self.lines.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         lines.rewind()?;
-        let mut csv = Vec::new();
-        self.columns.names.iter().enumerate().for_each(|(at, name)| text(name, at, &mut csv));
-        csv.push(b'\n');
-        let mut lines = BufReader::new(lines);
-        let mut line = Vec::new();
-        for row in 1..=self.rows {
-            line.clear();
-            lines.read_until(b'\n', &mut line)?;
-            write(&parse(&line, row)?, &self.columns, &mut csv);
-            if csv.len() >= PIECE {
-                importer.push(&csv)?;
-                csv.clear();
-            }
-        }
-        importer.push(&csv)?;
-        importer.finish()
+        Ok(CsvOfLines { lines: BufReader::new(lines), columns: self.columns, row: 0, rows: self.rows })
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), TableError> {
@@ -118,6 +103,49 @@ impl NdJson {
         let max = self.limits.max_record_bytes;
         let place = Place { row: Some(self.rows + 1), ..Place::default() };
         if length > max { Err(TableError::RecordTooLong { place, max }) } else { Ok(()) }
+    }
+}
+
+/// The lines of [`NdJson`] as a CSV file: what an [`Importer`](super::Importer) takes.
+#[derive(Debug)]
+pub struct CsvOfLines {
+    lines: BufReader<File>,
+    columns: Columns,
+    /// How many lines were read again.
+    row: u64,
+    rows: u64,
+}
+
+impl CsvOfLines {
+    fn piece(&mut self) -> Result<Vec<u8>, TableError> {
+        let mut csv = Vec::new();
+        if self.row == 0 {
+            self.columns.names.iter().enumerate().for_each(|(at, name)| text(name, at, &mut csv));
+            csv.push(b'\n');
+        }
+        let mut line = Vec::new();
+        while self.row < self.rows && csv.len() < PIECE {
+            self.row += 1;
+            line.clear();
+            self.lines.read_until(b'\n', &mut line)?;
+            write(&parse(&line, self.row)?, &self.columns, &mut csv);
+        }
+        Ok(csv)
+    }
+}
+
+impl Iterator for CsvOfLines {
+    type Item = Result<Vec<u8>, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.row == self.rows {
+            return None;
+        }
+        let piece = self.piece();
+        if piece.is_err() {
+            self.row = self.rows;
+        }
+        Some(piece)
     }
 }
 
@@ -210,13 +238,16 @@ fn text(value: &str, at: usize, csv: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{read_rows, write_ndjson};
+    use crate::table::{Importer, read_rows, write_ndjson};
 
     fn read(text: &str, cut: usize) -> Result<arrow_array::RecordBatch, TableError> {
         let mut lines = NdJson::new(tempfile::tempfile()?, Limits::default());
         text.as_bytes().chunks(cut).try_for_each(|piece| lines.push(piece))?;
-        let mut typed = lines.finish(Importer::new(tempfile::tempfile()?, Limits::default()))?;
-        typed.next().expect("small tables have one chunk")
+        let mut importer = Importer::new(tempfile::tempfile()?, Limits::default());
+        for piece in lines.finish()? {
+            assert!(importer.push(&piece?)?.is_empty(), "small tables have one chunk");
+        }
+        importer.finish()?.next().expect("small tables have one chunk")
     }
 
     #[test]

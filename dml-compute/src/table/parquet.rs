@@ -194,7 +194,7 @@ mod tests {
     use std::io::{Seek, Write};
 
     use super::*;
-    use crate::table::{Importer, schema_of, to_json_rows};
+    use crate::table::{read_table, schema_of, to_json_rows};
 
     /// All types, blanks in each, and more rows than a batch has.
     fn table(rows: usize) -> Vec<RecordBatch> {
@@ -211,9 +211,7 @@ mod tests {
             };
             text.push_str(&line);
         }
-        let mut importer = Importer::new(tempfile::tempfile().unwrap(), Limits::default());
-        importer.push(text.as_bytes()).unwrap();
-        importer.finish().unwrap().collect::<Result<_, _>>().unwrap()
+        read_table(text.as_bytes(), tempfile::tempfile().unwrap(), Limits::default()).unwrap().0
     }
 
     fn written(chunks: &[RecordBatch]) -> Vec<u8> {

@@ -16,11 +16,13 @@ use super::{column::Builder, column::Cell, records::Records, *};
 /// Imports a file in pieces of some size: its chunks and columns.
 fn import(text: &[u8], piece: usize, limits: &Limits) -> Result<(Vec<RecordBatch>, Vec<Column>), TableError> {
     let mut importer = Importer::new(tempfile::tempfile()?, limits.clone());
+    let mut chunks = Vec::new();
     for piece in text.chunks(piece) {
-        importer.push(piece)?;
+        chunks.extend(importer.push(piece)?);
     }
     let mut typed = importer.finish()?;
-    let chunks: Vec<_> = typed.by_ref().collect::<Result<_, _>>()?;
+    chunks.truncate(typed.kept());
+    typed.by_ref().try_for_each(|chunk| chunk.map(|chunk| chunks.push(chunk)))?;
     assert_eq!(typed.rows(), chunks.iter().map(|chunk| chunk.num_rows() as u64).sum::<u64>());
     assert!(typed.next().is_none());
     Ok((chunks, typed.columns()))

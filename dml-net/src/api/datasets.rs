@@ -107,21 +107,26 @@ pub(super) fn import(worker: &Worker, runtime: &Handle, incoming: Incoming) -> R
     } else {
         let spool = || tempfile::tempfile().map_err(table::TableError::Io);
         let mut importer = table::Importer::new(spool()?, table::Limits::default());
-        let mut typed = if incoming.ndjson {
+        if incoming.ndjson {
             let mut lines = table::NdJson::new(spool()?, table::Limits::default());
             while count > 0 {
                 lines.push(&buffer[..count])?;
                 count = body.next(&mut buffer)?;
             }
-            lines.finish(importer)?
+            for piece in lines.finish()? {
+                importer.push(&piece?)?.into_iter().try_for_each(&mut put)?;
+            }
         } else {
             while count > 0 {
-                importer.push(&buffer[..count])?;
+                importer.push(&buffer[..count])?.into_iter().try_for_each(&mut put)?;
                 count = body.next(&mut buffer)?;
             }
-            importer.finish()?
-        };
-        typed.by_ref().try_for_each(|batch| put(batch?))?;
+        }
+        let mut typed = importer.finish()?;
+        if typed.kept() == 0 {
+            sending.restart();
+        }
+        typed.by_ref().try_for_each(|batch| sending.put(&batch?))?;
         typed.columns()
     };
     let chunks = sending.finish()?;
@@ -157,6 +162,12 @@ impl Sending<'_> {
             self.chunks.push(self.runtime.block_on(task).map_err(internal)??);
         }
         Ok(())
+    }
+
+    /// Forgets the chunks so far: they are garbage.
+    fn restart(&mut self) {
+        self.under_way.clear();
+        self.chunks.clear();
     }
 
     fn finish(mut self) -> Result<Vec<Chunk>, Problem> {
