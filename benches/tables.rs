@@ -1,14 +1,12 @@
-//! How fast tables come in: CSV to typed chunks and their statistics, as an upload does it.
+//! How fast tables come in: CSV to typed chunks and their statistics, as a program does it that embeds the library.
 //!
 //! `cargo bench --bench tables -- csv [rows]` prints the best of five, by the wall clock and by MB/s. The table has 28
 //! columns of floats with six digits and a target of 0 and 1; `RAYON_NUM_THREADS` says on how many threads. With
 //! `write FILE` it writes that table, so that other readers can be compared.
 
-use std::{fmt::Write as _, fs, time::Instant};
+use std::{fmt::Write as _, fs, io::Cursor, time::Instant};
 
 use dml_compute::table::{Limits, TableError, read_table};
-
-/// How large the pieces are in which a body comes in.
 
 const RUNS: usize = 5;
 
@@ -27,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn csv(text: &str) -> Result<(), TableError> {
     for run in 1..=RUNS {
         let start = Instant::now();
-        let (chunks, _) = read_table(text.as_bytes(), tempfile::tempfile()?, Limits::default())?;
+        let (chunks, _) = read_table(Cursor::new(text), Limits::default())?;
         let rows: usize = chunks.iter().map(|chunk| chunk.num_rows()).sum();
         let (seconds, size) = (start.elapsed().as_secs_f64(), text.len() as f64 / 1e6);
         println!("run {run}: {rows} rows, {size:.0} MB in {seconds:.3} s: {:.0} MB/s", size / seconds);

@@ -46,8 +46,8 @@ REMARKS = """\
 - Logistic regressions end by their own default tolerance: the log-loss shows how near they came to the same minimum.
 - linfa runs on one thread here, without BLAS. Its ridge regression is left out: it goes through all of its 1,000 iterations, which
   takes minutes for a million rows.
-- The CSV case holds all columns in memory in the end. DML's importer keeps the text in a temporary file and reads it twice:
-  first to find types, then to make chunks, so that memory stays small for files of any size.
+- The CSV case holds all columns in memory in the end. DML makes chunks of the types that its first rows have, and
+  would read the file once more if they turned out to be others. An upload keeps the text in a temporary file for that.
 """
 
 

@@ -55,7 +55,7 @@ impl Inputs for Shelf {
 
 impl Table {
     pub(crate) fn read(csv: &Path, target: &str) -> Result<Self, Box<dyn Error>> {
-        let (batches, columns) = read_table(File::open(csv)?, tempfile::tempfile()?, Limits::default())?;
+        let (batches, columns) = read_table(File::open(csv)?, Limits::default())?;
         let (mut chunks, mut blobs) = (Vec::new(), BTreeMap::new());
         for batch in &batches {
             let bytes = encode(batch);

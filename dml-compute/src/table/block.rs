@@ -148,9 +148,9 @@ fn read_any(
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
+    use std::{fmt::Write, io::Cursor};
 
-    use crate::table::{Importer, Limits, TableError, encode, read_rows_as};
+    use crate::table::{Importer, Limits, TableError, encode, read_rows_as, read_table};
 
     /// Rows over many blocks, some of them with quotes, blank lines, carriage returns and all types.
     fn table(rows: usize) -> String {
@@ -240,11 +240,13 @@ mod tests {
             typed.by_ref().for_each(|chunk| chunks.push(chunk.unwrap()));
             let whole = read_rows_as(text.as_bytes(), &Limits::default(), typed.types()).unwrap();
             let mut at = 0;
-            for chunk in chunks {
-                assert!(chunk == whole.slice(at, chunk.num_rows()), "column {column}, '{value}'");
+            for chunk in &chunks {
+                assert!(*chunk == whole.slice(at, chunk.num_rows()), "column {column}, '{value}'");
                 at += chunk.num_rows();
             }
             assert_eq!(at, 400_000);
+            let (again, columns) = read_table(Cursor::new(text.trim_end()), Limits::default()).unwrap();
+            assert!(again == chunks && columns == typed.columns(), "column {column}, '{value}'");
         }
     }
 

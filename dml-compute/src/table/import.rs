@@ -6,7 +6,9 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{Read, Seek},
+    io::{Read, Seek, SeekFrom},
+    sync::mpsc,
+    thread,
 };
 
 use arrow_array::RecordBatch;
@@ -26,7 +28,7 @@ use super::{
 };
 
 /// How many bytes are read of a file at a time.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 1 << 20;
 
 /// Takes a CSV file piece by piece. After an error it is of no further use.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ impl Importer {
 /// Where chunks are cut depends on the file alone: as soon as one has [`CHUNK_CELLS`](super::CHUNK_CELLS) values or was
 /// read from [`CHUNK_BYTES`](super::CHUNK_BYTES) bytes.
 #[derive(Debug)]
-pub struct Typed {
-    source: File,
+pub struct Typed<R = File> {
+    source: R,
     head: Records,
     /// The blocks that were not read yet.
     blocks: VecDeque<Extent>,
@@ -74,8 +76,8 @@ pub struct Typed {
     rows: u64,
 }
 
-impl Typed {
-    fn new(source: File, found: Inferred) -> Self {
+impl<R: Read> Typed<R> {
+    fn new(source: R, found: Inferred) -> Self {
         let Inferred { head, columns, blocks, total, chunks } = found;
         let blocks = if chunks.is_some() { VecDeque::new() } else { blocks.into() };
         let chunks = chunks.unwrap_or_else(|| Chunks::new(columns));
@@ -142,7 +144,7 @@ impl Typed {
     }
 }
 
-impl Iterator for Typed {
+impl<R: Read> Iterator for Typed<R> {
     type Item = Result<RecordBatch, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -198,21 +200,38 @@ impl ChunkBuilder {
     }
 }
 
-/// A whole CSV file of any size, in memory: its chunks, and its columns with their statistics. The spool is as that of
-/// [`Importer::new`].
+/// A whole CSV file of any size, in memory: its chunks, and its columns with their statistics. The next piece is read
+/// while one is parsed; the file is read once more if the types of its first rows are not those of all.
 pub fn read_table(
-    mut csv: impl Read,
-    spool: File,
+    mut csv: impl Read + Seek + Send,
     limits: Limits,
 ) -> Result<(Vec<RecordBatch>, Vec<Column>), TableError> {
-    let (mut importer, mut piece, mut chunks) = (Importer::new(spool, limits), vec![0; PIECE], Vec::new());
-    loop {
-        match csv.read(&mut piece)? {
-            0 => break,
-            count => chunks.extend(importer.push(&piece[..count])?),
-        }
-    }
-    let mut typed = importer.finish()?;
+    let start = csv.stream_position()?;
+    let (mut inference, mut chunks) = (Inference::new(limits, true), Vec::new());
+    thread::scope(|scope| {
+        let (sender, pieces) = mpsc::sync_channel(1);
+        let csv = &mut csv;
+        scope.spawn(move || {
+            loop {
+                let mut piece = Vec::with_capacity(PIECE);
+                let count = csv.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+                let is_last = !count.as_ref().is_ok_and(|count| *count > 0);
+                // Nobody takes more after an error.
+                if sender.send(count.map(|_| piece)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        pieces.into_iter().try_for_each(|piece| {
+            inference.push(&piece?, &mut std::io::sink())?;
+            chunks.extend(std::iter::from_fn(|| inference.chunk()));
+            Ok::<_, TableError>(())
+        })
+    })?;
+    let found = inference.finish(&mut std::io::sink())?;
+    csv.seek(SeekFrom::Start(start + found.head.consumed()))?;
+    // The last line may lack its end.
+    let mut typed = Typed::new(csv.chain(&b"\n"[..]), found);
     chunks.truncate(typed.kept());
     typed.by_ref().try_for_each(|chunk| chunk.map(|chunk| chunks.push(chunk)))?;
     Ok((chunks, typed.columns()))

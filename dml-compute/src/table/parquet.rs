@@ -191,7 +191,7 @@ impl std::fmt::Debug for ParquetWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, Write};
+    use std::io::{Cursor, Seek, Write};
 
     use super::*;
     use crate::table::{read_table, schema_of, to_json_rows};
@@ -211,7 +211,7 @@ mod tests {
             };
             text.push_str(&line);
         }
-        read_table(text.as_bytes(), tempfile::tempfile().unwrap(), Limits::default()).unwrap().0
+        read_table(Cursor::new(text), Limits::default()).unwrap().0
     }
 
     fn written(chunks: &[RecordBatch]) -> Vec<u8> {

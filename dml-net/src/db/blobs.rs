@@ -81,6 +81,23 @@ impl Blobs {
         Ok((count, bytes))
     }
 
+    /// Removes the blobs that were not put or touched for so long and that nothing refers to, as `nameless` says; it says
+    /// nothing when the node has ended.
+    pub(super) async fn sweep<F: Future<Output = Option<Vec<Digest>>>>(
+        &self,
+        age: Duration,
+        nameless: impl FnOnce(Vec<Digest>) -> F,
+    ) -> Result<(), StoreError> {
+        let blobs = self.blocking(|store| store.blobs()).await?;
+        let Some(nameless) = nameless(blobs.iter().map(|blob| blob.digest).collect()).await else {
+            return Ok(());
+        };
+        let remove = move |store: &dyn Store| {
+            nameless.into_iter().try_for_each(|blob| store.remove_blob(blob, age).map(drop))
+        };
+        self.blocking(remove).await
+    }
+
     /// Makes blobs young again; gives those that are not here.
     async fn touch(&self, blobs: Vec<Digest>) -> Result<Vec<Digest>, StoreError> {
         let moment = self.young().moment();
@@ -243,6 +260,30 @@ mod tests {
     fn here() -> (Arc<MemoryStore>, Blobs) {
         let store = Arc::new(MemoryStore::default());
         (store.clone(), Blobs::new(store, None, Arc::default()))
+    }
+
+    #[tokio::test]
+    async fn what_nothing_refers_to_is_swept_away_when_it_is_old() {
+        let (store, blobs) = here();
+        let [old, named] = [b"old", b"new"].map(|text| (Digest::of(text), Bytes::from_static(text)));
+        for (digest, bytes) in [&old, &named] {
+            blobs.put(*digest, bytes.clone()).await.unwrap();
+        }
+        let there = || {
+            let mut there: Vec<Digest> = store.blobs().unwrap().iter().map(|blob| blob.digest).collect();
+            there.sort();
+            there
+        };
+        let all = there();
+        let nameless = |blobs: Vec<Digest>| async move {
+            Some(blobs.into_iter().filter(|blob| *blob != named.0).collect::<Vec<_>>())
+        };
+        blobs.sweep(SIZED, nameless).await.unwrap();
+        assert_eq!(there(), all, "they are young");
+        blobs.sweep(Duration::ZERO, |_| async { None }).await.unwrap();
+        assert_eq!(there(), all, "nobody knows what they are for");
+        blobs.sweep(Duration::ZERO, nameless).await.unwrap();
+        assert_eq!(there(), [named.0]);
     }
 
     #[tokio::test]

@@ -185,6 +185,7 @@ impl Db {
             tokio::spawn(follow(Arc::downgrade(&db.shell), changes));
         }
         tokio::spawn(probe::run(Arc::downgrade(&db.shell), workers));
+        tokio::spawn(keep_swept(Arc::downgrade(&db.shell)));
         if db.shell.revoked.is_some() {
             tokio::spawn(heed(Arc::downgrade(&db.shell)));
         }
@@ -351,7 +352,25 @@ pub(crate) fn random() -> u64 {
 }
 
 /// How old a blob must be to be swept away: younger ones may be about to be named by a record.
-const SWEEP_AGE: Duration = Duration::from_secs(3600);
+const SWEEP_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// How often a node looks for blobs to be swept away.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Sweeps as long as the node runs.
+async fn keep_swept(shell: std::sync::Weak<Shell>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(shell) = shell.upgrade() else { return };
+        let inbox = &shell.inbox;
+        let nameless = |blobs: Vec<Digest>| async move {
+            inbox.look(move |node| blobs.into_iter().filter(|blob| !node.refers_to(blob)).collect()).await
+        };
+        if let Err(error) = shell.blobs.sweep(SWEEP_AGE, nameless).await {
+            tracing::warn!(%error, "blobs that nothing refers to could not be removed");
+        }
+    }
+}
 
 /// Removes blobs that no record refers to: uploads that broke off, results that a crash made superfluous.
 fn sweep(node: &Node, store: &dyn Store) -> Result<(), DbError> {
