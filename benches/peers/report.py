@@ -90,7 +90,7 @@ def digits(line):
 def as_markdown(options, versions, cpus, load, cases, failures):
     text = ["# Benchmarks", ""]
     text += ["DML beside other libraries on the same two cores, tables and parameters. This page is written by", ""]
-    text += ["```sh", options.words, "```", ""]
+    text += ["```sh no-run", options.words, "```", ""]
     there = [f"{name} {version}" for name, version in versions.items() if version]
     text += [f"- Machine: {machine(cpus)}; load before the run {load:.1f}.",
              f"- DML at commit {commit()}, {tool('rustc', '--version')}, Python {platform.python_version()}.",
