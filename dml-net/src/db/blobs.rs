@@ -278,7 +278,7 @@ mod tests {
         let nameless = |blobs: Vec<Digest>| async move {
             Some(blobs.into_iter().filter(|blob| *blob != named.0).collect::<Vec<_>>())
         };
-        blobs.sweep(SIZED, nameless).await.unwrap();
+        blobs.sweep(Duration::from_secs(60), nameless).await.unwrap();
         assert_eq!(there(), all, "they are young");
         blobs.sweep(Duration::ZERO, |_| async { None }).await.unwrap();
         assert_eq!(there(), all, "nobody knows what they are for");

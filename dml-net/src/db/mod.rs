@@ -166,7 +166,6 @@ impl Db {
             Record::from_bytes(&bytes).map(|record| (id, record)).map_err(|why| DbError::Record { id, why })
         });
         let mut node = Node::new(settings, me, records.collect::<Result<Vec<_>, _>>()?);
-        sweep(&node, &*store)?;
         let known = known_members(&*store)?;
         node.remember(known.iter().copied());
         let meters = Arc::<Meters>::default();
@@ -357,10 +356,9 @@ const SWEEP_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How often a node looks for blobs to be swept away.
 const SWEEP: Duration = Duration::from_secs(3600);
 
-/// Sweeps as long as the node runs.
+/// Removes blobs that no record refers to: uploads that broke off, results that a crash made superfluous.
 async fn keep_swept(shell: std::sync::Weak<Shell>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
         let Some(shell) = shell.upgrade() else { return };
         let inbox = &shell.inbox;
         let nameless = |blobs: Vec<Digest>| async move {
@@ -369,15 +367,7 @@ async fn keep_swept(shell: std::sync::Weak<Shell>) {
         if let Err(error) = shell.blobs.sweep(SWEEP_AGE, nameless).await {
             tracing::warn!(%error, "blobs that nothing refers to could not be removed");
         }
+        drop(shell);
+        tokio::time::sleep(SWEEP).await;
     }
-}
-
-/// Removes blobs that no record refers to: uploads that broke off, results that a crash made superfluous.
-fn sweep(node: &Node, store: &dyn Store) -> Result<(), DbError> {
-    for blob in store.blobs()? {
-        if !node.refers_to(&blob.digest) {
-            store.remove_blob(blob.digest, SWEEP_AGE)?;
-        }
-    }
-    Ok(())
 }
