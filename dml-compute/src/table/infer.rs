@@ -284,32 +284,30 @@ impl Inference {
     fn read(&mut self, spool: &mut (impl Write + Send)) -> Result<(), TableError> {
         let ranges = cut::blocks(&self.pending, self.head.delimiter());
         let Some(end) = ranges.last().map(|last| last.end) else { return Ok(()) };
-        let (written, read) =
-            rayon::join(|| spool.write_all(&self.pending[..end]), || self.read_blocks(&ranges));
-        self.seen.resize_with(self.head.names().len(), Seen::default);
         let (first, mut parts) = (self.total, Vec::new());
+        let (written, read) =
+            rayon::join(|| spool.write_all(&self.pending[..end]), || self.read_blocks(first, &ranges));
+        self.seen.resize_with(self.head.names().len(), Seen::default);
         for (range, read) in ranges.iter().zip(read) {
             // Only now is it known which rows these are.
-            let (extent, seen, part) = read.or_else(|_| self.read_block(self.total, range))?;
+            let (extent, seen, part) = read.or_else(|_| self.read_block(first, self.total, range))?;
             self.seen.iter_mut().zip(seen).for_each(|(all, block)| all.add(block, self.total));
             self.blocks.push(extent);
             self.total.add(extent);
             parts.push(part);
         }
         if let Guess::Open = self.guess {
-            let after = std::mem::replace(&mut self.total, first);
             self.guess = Guess::Made(Box::new(Chunks::new(self.columns())));
-            parts =
-                self.read_blocks(&ranges).into_iter().map(|read| read.ok().and_then(|read| read.2)).collect();
-            self.total = after;
+            let again = self.read_blocks(first, &ranges).into_iter();
+            parts = again.map(|read| read.ok().and_then(|(.., part)| part)).collect();
         }
-        self.guess(parts);
+        self.keep(parts);
         self.pending.drain(..end);
         Ok(written?)
     }
 
     /// Adds what was read to the chunks, if they may still be right.
-    fn guess(&mut self, parts: Vec<Option<Part>>) {
+    fn keep(&mut self, parts: Vec<Option<Part>>) {
         let columns = self.columns();
         if let Guess::Made(chunks) = &mut self.guess
             && chunks.types() == columns
@@ -326,17 +324,24 @@ impl Inference {
         self.head.names().iter().cloned().zip(types).collect()
     }
 
-    fn read_blocks(&self, ranges: &[Range<usize>]) -> Vec<Result<BlockRead, TableError>> {
-        ranges.par_iter().map(|range| self.read_block(Extent::default(), range)).collect()
+    /// Reads pending blocks; `first` is what was read before all of them.
+    fn read_blocks(&self, first: Extent, ranges: &[Range<usize>]) -> Vec<Result<BlockRead, TableError>> {
+        ranges.par_iter().map(|range| self.read_block(first, Extent::default(), range)).collect()
     }
 
-    fn read_block(&self, before: Extent, range: &Range<usize>) -> Result<BlockRead, TableError> {
+    /// Reads a pending block; `before` is what lies between the header and it, as far as that is known.
+    fn read_block(
+        &self,
+        first: Extent,
+        before: Extent,
+        range: &Range<usize>,
+    ) -> Result<BlockRead, TableError> {
         let block = &self.pending[range.clone()];
         let values = match &self.guess {
             Guess::Made(chunks) => {
                 // As many as in the blocks before, and some more.
-                let rows = self.total.rows * block.len() as u64 / self.total.bytes.max(1) * 5 / 4;
-                let start = self.head.consumed() + self.total.bytes + range.start as u64;
+                let rows = first.rows * block.len() as u64 / first.bytes.max(1) * 5 / 4;
+                let start = self.head.consumed() + first.bytes + range.start as u64;
                 Some(Values::new(chunks.types(), rows as usize, start))
             }
             Guess::Open | Guess::Dropped => None,
