@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use crate::{identity::IdentityError, peer::PeerError, problem::Problem};
 
 /// The version of what db nodes say to each other. Those of another version leave each other alone.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The path.
 pub const PATH: &str = "/v1/node";
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_db_nodes_of_our_version_and_cluster_are_heard() {
         let golden = concat!(
-            r#"{"v":3,"cluster":"8542b9b0beb631a7b77f6146fb68ae353574cb4558c15658a3a71a1dc51754f6","#,
+            r#"{"v":4,"cluster":"8542b9b0beb631a7b77f6146fb68ae353574cb4558c15658a3a71a1dc51754f6","#,
             r#""id":"db-00000000002a","address":"10.0.0.1:7301","generation":3}"#
         );
         let member = Member { id: NodeId::new(42), address: ([10, 0, 0, 1], 7301).into(), generation: 3 };
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(says(golden.into()).await, Greeting::Member(member));
         let others = ClusterId::named("others").to_string();
         assert_eq!(says(golden.replace(&ours.to_string(), &others)).await, Greeting::Foreign);
-        assert_eq!(says(golden.replace("\"v\":3", "\"v\":4")).await, Greeting::Stranger);
+        assert_eq!(says(golden.replace("\"v\":4", "\"v\":5")).await, Greeting::Stranger);
         assert_eq!(says(format!("{golden}{}", " ".repeat(MAX_BYTES))).await, Greeting::Stranger);
         assert_eq!(says("hello".into()).await, Greeting::Stranger);
         assert_eq!(greet(&Peer::router(Router::new()), ours).await.expect("an answer"), Greeting::Stranger);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod records;
+mod wire;
 mod work;
 
 use alloc::{format, string::String, vec, vec::Vec};

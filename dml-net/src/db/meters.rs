@@ -24,6 +24,7 @@ pub(super) struct Meters {
     pub(super) blobs: Histogram,
     pub(super) letters_sent: Counter,
     pub(super) letters_lost: Counter,
+    pub(super) letters_unknown: Counter,
 }
 
 /// `GET /metrics`.
@@ -39,6 +40,8 @@ pub(super) async fn page(State(db): State<Db>) -> Result<Page, Problem> {
     let meters = &db.shell.meters;
     page.counter("dml_letters_sent_total", "Letters that other db nodes took.", meters.letters_sent.get());
     page.counter("dml_letters_lost_total", "Letters that they did not take.", meters.letters_lost.get());
+    let unknown = meters.letters_unknown.get();
+    page.counter("dml_letters_unknown_total", "Letters that say what only newer programs know.", unknown);
     meters.requests.write(&mut page);
     metrics::process(&mut page);
     Ok(page)

@@ -19,6 +19,7 @@ use dml_core::{
 };
 use futures_util::{StreamExt, stream};
 use hyper::{Request, StatusCode, header};
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc},
     time::Instant,
@@ -42,8 +43,8 @@ pub(crate) const FORMAT: &str = "application/vnd.dml.letters";
 /// How many bytes tell the length of what follows.
 const HEAD: usize = 4;
 
-/// The most letters that are sent at a time, in bytes.
-const MAX_LETTERS: usize = 256 << 20;
+/// The longest letter, in bytes.
+const MAX_LETTER: usize = 256 << 20;
 
 /// How many bundles of letters, each written at one time, may wait for a node; the next ones are lost.
 const QUEUE: usize = 1024;
@@ -149,7 +150,7 @@ async fn carry(
             }
             Ok((status, _)) => {
                 meters.letters_lost.add(count);
-                tracing::warn!(node = %to, %status, "letters were not taken: other versions?");
+                tracing::warn!(node = %to, %status, "letters were not taken");
             }
             Err(silence) => {
                 meters.letters_lost.add(count);
@@ -193,21 +194,34 @@ impl Round {
     }
 }
 
-/// Letters as they go over the wire: their length in four bytes, the lowest first, and a list in MessagePack, in which
-/// fields have names, so that versions can differ, and digests are bytes, not text.
+/// Letters as they go over the wire: of each its length in four bytes, the lowest first, and the letter in MessagePack, in
+/// which fields have names, so that versions can differ, and digests are bytes, not text.
 pub(crate) fn pack(letters: &[Letter]) -> Bytes {
-    let mut bytes = vec![0; HEAD];
-    rmp_serde::encode::write_named(&mut bytes, letters).expect("letters are written to memory");
-    let length = u32::try_from(bytes.len() - HEAD).expect("records are limited");
-    bytes[..HEAD].copy_from_slice(&length.to_le_bytes());
+    let mut bytes = Vec::new();
+    for letter in letters {
+        let start = bytes.len() + HEAD;
+        bytes.extend([0; HEAD]);
+        rmp_serde::encode::write_named(&mut bytes, letter).expect("letters are written to memory");
+        let length = u32::try_from(bytes.len() - start).expect("records are limited");
+        bytes[start - HEAD..start].copy_from_slice(&length.to_le_bytes());
+    }
     bytes.into()
 }
 
-/// Reads what [`pack`] has written, one time after the other, at least once.
+/// Reads what [`pack`] has written, as it comes in: at least one letter.
 pub(super) struct Unpack {
     body: BodyDataStream,
     bytes: BytesMut,
     has_begun: bool,
+}
+
+/// A letter that has come.
+#[derive(Debug, PartialEq)]
+pub(super) enum Received {
+    /// It says what this program knows.
+    Letter(Letter),
+    /// A newer program of this node says something that this one does not know: whatever needs an answer finds another.
+    Unknown(NodeId),
 }
 
 impl Unpack {
@@ -215,21 +229,20 @@ impl Unpack {
         Self { body: body.into_data_stream(), bytes: BytesMut::new(), has_begun: false }
     }
 
-    /// The next letters; none after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Letter>>, Problem> {
+    /// The next letter; none after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Received>, Problem> {
         loop {
             if let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD>() {
                 let length = u32::from_le_bytes(*head) as usize;
-                if length > MAX_LETTERS {
-                    let detail = format!("{length} bytes of letters at a time are more than {MAX_LETTERS}");
+                if length > MAX_LETTER {
+                    let detail = format!("a letter of {length} bytes is longer than {MAX_LETTER}");
                     return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
                 }
                 if let Some(packed) = rest.get(..length) {
-                    let letters = rmp_serde::from_slice(packed)
-                        .map_err(|error| bad(format!("these are no letters of this version: {error}")))?;
+                    let letter = read(packed)?;
                     self.bytes.advance(HEAD + length);
                     self.has_begun = true;
-                    return Ok(Some(letters));
+                    return Ok(Some(letter));
                 }
             }
             match self.body.next().await {
@@ -242,6 +255,26 @@ impl Unpack {
     }
 }
 
+/// Reads a letter. One that is a letter, and says what only newer programs know, must not cost those that came with it.
+fn read(packed: &[u8]) -> Result<Received, Problem> {
+    /// What all letters have.
+    #[derive(Deserialize)]
+    struct Envelope {
+        from: NodeId,
+        #[serde(rename = "v")]
+        _version: u8,
+        #[serde(rename = "message")]
+        _message: IgnoredAny,
+    }
+    match rmp_serde::from_slice(packed) {
+        Ok(letter) => Ok(Received::Letter(letter)),
+        Err(error) => match rmp_serde::from_slice(packed) {
+            Ok(Envelope { from, .. }) => Ok(Received::Unknown(from)),
+            Err(_) => Err(bad(format!("this is no letter: {error}"))),
+        },
+    }
+}
+
 fn bad(detail: String) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-letters", detail)
 }
@@ -249,6 +282,7 @@ fn bad(detail: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use dml_core::node::Message;
+    use serde_json::json;
 
     use super::*;
 
@@ -265,13 +299,13 @@ mod tests {
         batches.map(letter).collect()
     }
 
-    async fn unpack(parts: Vec<Vec<u8>>) -> Result<Vec<Vec<Letter>>, StatusCode> {
+    async fn unpack(parts: Vec<Vec<u8>>) -> Result<Vec<Received>, StatusCode> {
         let parts = parts.into_iter().map(|part| Ok::<_, Infallible>(Bytes::from(part)));
         let (mut body, mut all) = (Unpack::new(Body::from_stream(stream::iter(parts))), Vec::new());
-        while let Some(letters) =
+        while let Some(letter) =
             body.next().await.map_err(|problem| StatusCode::from_u16(problem.status).expect("a status"))?
         {
-            all.push(letters);
+            all.push(letter);
         }
         Ok(all)
     }
@@ -281,8 +315,7 @@ mod tests {
     fn what_goes_over_the_wire_is_golden() {
         let hex: String = pack(&letters(0..1)).iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = concat!(
-            "67000000",
-            "91",
+            "66000000",
             "87",
             "a176",
             "01",
@@ -310,8 +343,8 @@ mod tests {
 
     #[tokio::test]
     async fn letters_arrive_as_they_were_packed_wherever_the_network_cuts() {
-        let all = vec![letters(0..3), Vec::new(), letters(3..4)];
-        let bytes: Vec<u8> = all.iter().flat_map(|letters| pack(letters)).collect();
+        let all: Vec<_> = letters(0..4).into_iter().map(Received::Letter).collect();
+        let bytes = [pack(&letters(0..3)), pack(&[]), pack(&letters(3..4))].concat();
         for size in [1, 3, 7, 100, bytes.len()] {
             assert_eq!(
                 unpack(bytes.chunks(size).map(<[u8]>::to_vec).collect()).await.as_ref(),
@@ -326,6 +359,26 @@ mod tests {
         }
         let absurd = unpack(vec![u32::MAX.to_le_bytes().to_vec()]).await;
         assert_eq!(absurd, Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[tokio::test]
+    async fn what_only_newer_nodes_say_costs_nothing_of_what_came_with_it() {
+        let newer = |message| {
+            let letter = json!({
+                "v": 1, "from": NodeId::new(1), "generation": 1, "to": NodeId::new(2), "life": 1, "floor": 0,
+                "mood": "calm", "message": message,
+            });
+            let packed = rmp_serde::to_vec_named(&letter).expect("plain values");
+            [&u32::try_from(packed.len()).expect("few").to_le_bytes()[..], &packed].concat()
+        };
+        let bytes = [
+            pack(&letters(0..1)).to_vec(),
+            newer(json!({ "telepathy": { "thoughts": [[1, 2], "three"] } })),
+            newer(json!({ "copied": { "batch": 1, "refused": [], "warmth": 0.5 } })),
+        ];
+        let mut heard = letters(0..2).into_iter().map(Received::Letter);
+        let expected = [heard.next(), Some(Received::Unknown(NodeId::new(1))), heard.next()];
+        assert_eq!(unpack(bytes.to_vec()).await, Ok(expected.into_iter().flatten().collect()));
     }
 
     /// How many letters a request takes, and for how long, when they come after these pauses.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::{
     Db, join, meters, nodes,
-    post::{FORMAT, PATH as LETTERS, Unpack},
+    post::{FORMAT, PATH as LETTERS, Received, Unpack},
 };
 use crate::{
     identity::{Caller, Revoked, join::PATH as JOIN},
@@ -118,12 +118,23 @@ async fn letters(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-format", detail));
     }
     let mut body = Unpack::new(body);
-    while let Some(letters) = body.next().await? {
+    while let Some(received) = body.next().await? {
+        let from = match &received {
+            Received::Letter(letter) => letter.from,
+            Received::Unknown(from) => *from,
+        };
         if let Some(Extension(caller)) = &caller {
-            letters.iter().try_for_each(|letter| caller.must_be(letter.from))?;
+            caller.must_be(from)?;
         }
-        for letter in letters {
-            hear(&db, letter).await;
+        match received {
+            Received::Letter(letter) => hear(&db, letter).await,
+            Received::Unknown(from) => {
+                let unknown = &db.shell.meters.letters_unknown;
+                if unknown.get() == 0 {
+                    tracing::warn!(%from, "a letter says what this program does not know: the other one is newer");
+                }
+                unknown.add(1);
+            }
         }
     }
     Ok(StatusCode::NO_CONTENT)
