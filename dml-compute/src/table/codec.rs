@@ -102,7 +102,7 @@ fn check_schema(schema: Schema) -> Result<Vec<Layout>, String> {
     if schema.endianness() != Endianness::Little {
         return Err("it is big-endian".into());
     }
-    schema.fields().into_iter().flatten().map(layout).collect()
+    schema.fields().ok_or("it names no columns")?.iter().map(layout).collect()
 }
 
 fn layout(field: Field) -> Result<Layout, String> {
