@@ -198,22 +198,23 @@ impl Moments {
         }
         moments.mean.iter_mut().for_each(|m| *m /= moments.weight);
         moments.rows = y.len() as u64;
-        let (mean, mut panel) = (&moments.mean, Panel::zero(width + targets.count()));
-        let mut weighted = Panel::zero(0);
+        let (mean, mut panel) = (&moments.mean, Panel::new(width + targets.count()));
+        let mut weighted = Panel::new(width + targets.count());
         for (i, y) in y.chunks(ROWS).enumerate() {
-            let start = i * ROWS * width;
-            panel.fill(&cells[start..start + y.len() * width], width, |j, value| value - mean[j]);
-            for (t, column) in panel.columns_mut()[width..].iter_mut().enumerate() {
-                column[y.len()..].fill(0.0);
-                column.iter_mut().zip(y).for_each(|(cell, y)| *cell = targets.value(t, *y) - mean[width + t]);
-            }
+            let cells = &cells[i * ROWS * width..];
+            panel.fill(y.len(), |i, row| {
+                let (features, rest) = row.split_at_mut(width);
+                let values = cells[i * width..].iter().zip(mean);
+                features.iter_mut().zip(values).for_each(|(cell, (value, mean))| *cell = value - mean);
+                let targets = (0..).map(|t| targets.value(t, y[i]) - mean[width + t]);
+                rest.iter_mut().zip(targets).for_each(|(cell, value)| *cell = value);
+            });
             match targets {
                 Targets::Number => Panel::add_products(&panel, &panel, &mut moments.products),
                 Targets::Classes(_) => {
-                    weighted.clone_from(&panel);
-                    for column in weighted.columns_mut() {
-                        column.iter_mut().zip(y).for_each(|(cell, y)| *cell *= targets.weight(*y));
-                    }
+                    let mut weights = [0.0; ROWS];
+                    weights.iter_mut().zip(y).for_each(|(weight, y)| *weight = targets.weight(*y));
+                    weighted.fill_weighted(&panel, &weights);
                     Panel::add_products(&panel, &weighted, &mut moments.products);
                 }
             }

@@ -1,69 +1,75 @@
-//! Rows turned into short columns, which stay near the processor while sums over all pairs of columns are made.
+//! Some rows at a time, which stay near the processor while sums over all pairs of columns are made.
 //!
-//! A table is read in panels of [`ROWS`] rows. Sums over a panel have a fixed order, that of interleaved partial
-//! sums, and panels are added one after the other: the same bits on every CPU, yet loops that compilers vectorise.
+//! A table is read in panels of [`ROWS`] rows. Each sum over a panel adds up its rows one after the other, and panels are
+//! added one after the other: the same bits on every CPU. Many such sums are made side by side, which compilers vectorise.
+
+use multiversion::multiversion;
 
 use super::symmetric::Symmetric;
 
-/// How many rows a panel has.
-pub const ROWS: usize = 128;
-
-/// How many partial sums run side by side: what the narrowest vector registers hold.
-const LANES: usize = 2;
+/// How many rows a panel has at most.
+pub const ROWS: usize = 64;
 
 /// How many columns are multiplied with how many others at a time, so that each number loaded is used often.
-const LEFT: usize = 2;
-const RIGHT: usize = 4;
+const LEFT: usize = 4;
+const RIGHT: usize = 8;
 
-/// One column of a panel.
+/// How many partial sums a sum over the columns has.
+const LANES: usize = 4;
+
+/// A number for each row of a panel.
 pub type Column = [f64; ROWS];
 
-/// Some columns of [`ROWS`] rows. Rows that are missing in the last panel of a block are 0.
+/// At most [`ROWS`] rows, filled up with columns of 0.
 #[derive(Debug, Clone)]
 pub struct Panel {
     width: usize,
-    columns: Vec<Column>,
+    stride: usize,
+    cells: Vec<f64>,
 }
 
 impl Panel {
-    /// Zeros.
-    pub fn zero(width: usize) -> Self {
-        Self { width, columns: vec![[0.0; ROWS]; width.next_multiple_of(RIGHT)] }
+    /// No rows.
+    pub fn new(width: usize) -> Self {
+        let stride = width.max(1).next_multiple_of(RIGHT);
+        Self { width, stride, cells: Vec::with_capacity(ROWS * stride) }
     }
 
-    /// The columns, to be read.
-    pub fn columns(&self) -> &[Column] {
-        &self.columns[..self.width]
+    /// Takes so many rows, at most [`ROWS`], for those before; `fill` writes each of them, given its number.
+    pub fn fill(&mut self, rows: usize, fill: impl Fn(usize, &mut [f64])) {
+        self.cells.resize(rows.min(ROWS) * self.stride, 0.0);
+        let rows = self.cells.chunks_exact_mut(self.stride).enumerate();
+        rows.for_each(|(i, row)| fill(i, &mut row[..self.width]));
     }
 
-    /// The columns, to be changed.
-    pub fn columns_mut(&mut self) -> &mut [Column] {
-        &mut self.columns[..self.width]
+    /// Takes the rows of another panel of the same width, each times its weight.
+    pub fn fill_weighted(&mut self, other: &Self, weights: &Column) {
+        self.cells.resize(other.cells.len(), 0.0);
+        set_weighted(&mut self.cells, &other.cells, self.stride, weights);
     }
 
-    /// Sets the first columns to what `value` makes of the cells of some rows, at most [`ROWS`], that stand one after the
-    /// other with `stride` cells each. `value` is told the column. Missing rows become 0.
-    pub fn fill(&mut self, cells: &[f64], stride: usize, value: impl Fn(usize, f64) -> f64) {
-        let rows = cells.len().checked_div(stride).unwrap_or(0);
-        for (j, column) in self.columns[..stride.min(self.width)].iter_mut().enumerate() {
-            let from = cells[j.min(cells.len())..].iter().step_by(stride);
-            column.iter_mut().zip(from).for_each(|(to, from)| *to = value(j, *from));
-            column[rows.min(ROWS)..].fill(0.0);
-        }
+    /// Sets of each row the sum of its numbers, each times the weight of its column.
+    pub fn weighted_sums(&self, weights: &[f64], sums: &mut Column) {
+        let mut padded = vec![0.0; self.stride];
+        padded.iter_mut().zip(&weights[..self.width]).for_each(|(to, weight)| *to = *weight);
+        weighted_sums(&self.cells, &padded, sums);
+    }
+
+    /// Adds to each number the sum of the column at its place, each row times its weight.
+    pub fn add_weighted(&self, weights: &Column, sums: &mut [f64]) {
+        let mut found = vec![0.0; self.stride];
+        add_weighted(&self.cells, weights, &mut found);
+        sums.iter_mut().zip(&found[..self.width]).for_each(|(sum, found)| *sum += found);
     }
 
     /// Adds `left' * right` of two panels to a symmetric matrix of their width. Only its upper triangle is computed: the
     /// product must be symmetric, as that of a panel with itself, or with its rows weighted, is.
     pub fn add_products(left: &Self, right: &Self, sum: &mut Symmetric) {
         for i in (0..left.width).step_by(LEFT) {
-            for j in (i / RIGHT * RIGHT..right.width).step_by(RIGHT) {
-                let found = products(
-                    std::array::from_fn(|a| &left.columns[i + a]),
-                    std::array::from_fn(|b| &right.columns[j + b]),
-                );
-                for (a, found) in found.iter().enumerate().take(left.width - i) {
-                    let i = i + a;
-                    for (j, product) in (j..right.width).zip(found).filter(|(j, _)| *j >= i) {
+            for j in (i / RIGHT * RIGHT..left.width).step_by(RIGHT) {
+                let found = products(&left.cells, &right.cells, left.stride, i, j);
+                for (i, found) in (i..left.width).zip(&found) {
+                    for (j, product) in (j..left.width).zip(found).filter(|(j, _)| *j >= i) {
                         *sum.at_mut(i, j) += product;
                     }
                 }
@@ -72,37 +78,51 @@ impl Panel {
     }
 }
 
-/// The sums of products of each left column with each right one.
-fn products(left: [&Column; LEFT], right: [&Column; RIGHT]) -> [[f64; RIGHT]; LEFT] {
-    let mut sums = [[[0.0; LANES]; RIGHT]; LEFT];
-    for start in (0..ROWS).step_by(LANES) {
-        let x: [[f64; LANES]; LEFT] = left.map(|column| std::array::from_fn(|lane| column[start + lane]));
-        let y: [[f64; LANES]; RIGHT] = right.map(|column| std::array::from_fn(|lane| column[start + lane]));
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            for (sums, y) in sums.iter_mut().zip(&y) {
-                for lane in 0..LANES {
-                    sums[lane] += x[lane] * y[lane];
-                }
-            }
-        }
-    }
-    sums.map(|sums| sums.map(|lanes| lanes.iter().sum()))
+// What follows is compiled twice, for any CPU and for those with AVX2, whose registers hold four numbers. What is added to
+// what is the same in both, so results have the same bits.
+
+/// The sums of products of some columns from `i` on with some from `j` on.
+#[multiversion(targets("x86_64+avx2"))]
+fn products(left: &[f64], right: &[f64], stride: usize, i: usize, j: usize) -> [[f64; RIGHT]; LEFT] {
+    products_of(left, right, stride, i, j)
 }
 
-/// The sum of the products of two columns.
-pub fn dot(left: &Column, right: &Column) -> f64 {
-    let mut sums = [0.0; 4 * LANES];
-    for (left, right) in left.chunks_exact(4 * LANES).zip(right.chunks_exact(4 * LANES)) {
-        for (sum, (left, right)) in sums.iter_mut().zip(left.iter().zip(right)) {
-            *sum += left * right;
+#[inline(always)]
+fn products_of(left: &[f64], right: &[f64], stride: usize, i: usize, j: usize) -> [[f64; RIGHT]; LEFT] {
+    let mut sums = [[0.0; RIGHT]; LEFT];
+    for (x, y) in left.chunks_exact(stride).zip(right.chunks_exact(stride)) {
+        let (Some(x), Some(y)) = (x[i..].first_chunk::<LEFT>(), y[j..].first_chunk::<RIGHT>()) else { break };
+        for (sums, x) in sums.iter_mut().zip(x) {
+            sums.iter_mut().zip(y).for_each(|(sum, y)| *sum += x * y);
         }
     }
-    sums.iter().sum()
+    sums
 }
 
-/// Adds `factor` times a column to another.
-pub fn add_scaled(sum: &mut Column, factor: f64, column: &Column) {
-    sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += factor * value);
+#[multiversion(targets("x86_64+avx2"))]
+fn set_weighted(cells: &mut [f64], from: &[f64], stride: usize, weights: &Column) {
+    let rows = cells.chunks_exact_mut(stride).zip(from.chunks_exact(stride));
+    for ((row, from), weight) in rows.zip(weights) {
+        row.iter_mut().zip(from).for_each(|(to, from)| *to = from * weight);
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn weighted_sums(cells: &[f64], weights: &[f64], sums: &mut Column) {
+    for (row, sum) in cells.chunks_exact(weights.len()).zip(sums) {
+        let mut lanes = [0.0; LANES];
+        for (row, weights) in row.as_chunks::<LANES>().0.iter().zip(weights.as_chunks::<LANES>().0) {
+            lanes.iter_mut().zip(row.iter().zip(weights)).for_each(|(lane, (x, weight))| *lane += x * weight);
+        }
+        *sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_weighted(cells: &[f64], weights: &Column, sums: &mut [f64]) {
+    for (row, weight) in cells.chunks_exact(sums.len()).zip(weights) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * weight);
+    }
 }
 
 #[cfg(test)]
@@ -113,29 +133,51 @@ mod tests {
         ((i * 31 + j * 17) % 23) as f64 - 11.0
     }
 
+    fn panel(width: usize, rows: usize, cell: impl Fn(usize, usize) -> f64) -> Panel {
+        let mut panel = Panel::new(width);
+        // What was there before is gone.
+        panel.fill(ROWS, |_, row| row.fill(9.0));
+        panel.fill(rows, |i, row| row.iter_mut().enumerate().for_each(|(j, value)| *value = cell(i, j)));
+        panel
+    }
+
+    /// `products_of` is compiled here for any CPU, and in `products` for this one.
     #[test]
-    fn products_are_those_of_the_textbook() {
-        for (width, rows) in [(1, 1), (3, 100), (4, ROWS), (5, ROWS), (11, 77)] {
-            let cells: Vec<f64> = (0..rows).flat_map(|i| (0..width).map(move |j| cell(i, j))).collect();
-            let mut panel = Panel::zero(width);
-            panel.fill(&[9.0; 7 * ROWS], 1, |_, value| value);
-            panel.fill(&cells, width, |j, value| value + j as f64);
-            let mut weighted = panel.clone();
-            let weight = |i: usize| (i % 5) as f64 * 0.5;
-            for column in weighted.columns_mut() {
-                column.iter_mut().enumerate().for_each(|(i, value)| *value *= weight(i));
-            }
-            let (mut plain, mut other) = (Symmetric::zero(width), Symmetric::zero(width));
-            Panel::add_products(&panel, &panel, &mut plain);
-            Panel::add_products(&panel, &weighted, &mut other);
+    fn wider_registers_give_the_same_bits() {
+        let panel = panel(RIGHT, ROWS, |i, j| 1.0 / (1.0 + (i * RIGHT + j) as f64) - j as f64 * 1e-3);
+        let bits = |sums: [[f64; RIGHT]; LEFT]| sums.map(|sums| sums.map(f64::to_bits));
+        let (here, any) = (
+            products(&panel.cells, &panel.cells, RIGHT, LEFT, 0),
+            products_of(&panel.cells, &panel.cells, RIGHT, LEFT, 0),
+        );
+        assert_eq!(bits(here), bits(any));
+    }
+
+    #[test]
+    fn sums_are_those_of_the_textbook() {
+        for (width, rows) in [(0, 3), (1, 1), (3, 60), (4, ROWS), (8, ROWS), (9, 2), (21, 37)] {
             let value = |i: usize, j: usize| cell(i, j) + j as f64;
-            for a in 0..width {
-                for b in 0..width {
+            let weights: Column = std::array::from_fn(|i| (i % 5) as f64 * 0.5);
+            let plain = panel(width, rows, value);
+            let mut weighted = panel(width, 1, cell);
+            weighted.fill_weighted(&plain, &weights);
+            let (mut squares, mut products) = (Symmetric::zero(width), Symmetric::zero(width));
+            Panel::add_products(&plain, &plain, &mut squares);
+            Panel::add_products(&plain, &weighted, &mut products);
+            let (mut columns, mut of_rows) = (vec![1.0; width], [f64::NAN; ROWS]);
+            plain.add_weighted(&weights, &mut columns);
+            let factors: Vec<f64> = (0..width).map(|j| j as f64 - 2.0).collect();
+            plain.weighted_sums(&factors, &mut of_rows);
+            for (a, sum) in columns.iter().enumerate() {
+                for b in a..width {
                     let plainly: f64 = (0..rows).map(|i| value(i, a) * value(i, b)).sum();
-                    let weighted: f64 = (0..rows).map(|i| weight(i) * value(i, a) * value(i, b)).sum();
-                    assert_eq!((plain.at(a, b), other.at(a, b)), (plainly, weighted), "{width} {rows}");
+                    let weighted: f64 = (0..rows).map(|i| weights[i] * value(i, a) * value(i, b)).sum();
+                    assert_eq!((squares.at(a, b), products.at(a, b)), (plainly, weighted), "{width} {rows}");
                 }
-                assert_eq!(dot(&panel.columns()[a], &panel.columns()[a]), plain.at(a, a));
+                assert_eq!(*sum, 1.0 + (0..rows).map(|i| weights[i] * value(i, a)).sum::<f64>());
+            }
+            for (i, sum) in of_rows.iter().enumerate().take(rows) {
+                assert_eq!(*sum, (0..width).map(|j| value(i, j) * factors[j]).sum::<f64>());
             }
         }
     }

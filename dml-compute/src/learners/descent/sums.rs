@@ -7,7 +7,7 @@ use crate::{
     error::WorkError,
     learner::Block,
     learners::{
-        panel::{Panel, ROWS, add_scaled, dot},
+        panel::{Panel, ROWS},
         symmetric::Symmetric,
     },
 };
@@ -51,31 +51,25 @@ impl Sums {
             let row = row + 1;
             return Err(WorkError::Input(format!("the target in row {row} of the table is {y}: {wanted}")));
         }
-        let (mut panel, mut weighted) = (Panel::zero(order), Panel::zero(order));
+        let (mut panel, mut weighted) = (Panel::new(order), Panel::new(order));
         let mut outputs = vec![[0.0; ROWS]; goal.loss.outputs()];
         let mut curvature = vec![[0.0; ROWS]; sums.hessian.len()];
         for (i, y) in y.chunks(ROWS).enumerate() {
-            let start = i * ROWS * width;
-            panel.fill(&cells[start..start + y.len() * width], width, |_, value| value);
-            let ones = &mut panel.columns_mut()[width];
-            ones[..y.len()].fill(1.0);
-            ones[y.len()..].fill(0.0);
+            let cells = &cells[i * ROWS * width..];
+            panel.fill(y.len(), |i, row| {
+                row[..width].copy_from_slice(&cells[i * width..(i + 1) * width]);
+                row[width] = 1.0;
+            });
             for (output, weights) in outputs.iter_mut().zip(point.chunks(order)) {
-                output.fill(0.0);
-                let terms = weights.iter().zip(panel.columns());
-                terms.for_each(|(weight, column)| add_scaled(output, *weight, column));
+                panel.weighted_sums(weights, output);
                 output.iter_mut().for_each(|sum| *sum = bounded(*sum));
             }
             sums.loss += goal.loss.at(y, &mut outputs, &mut curvature);
-            outputs.iter_mut().chain(&mut curvature).for_each(|column| column[y.len()..].fill(0.0));
             for (slice, slopes) in sums.gradient.chunks_mut(order).zip(&outputs) {
-                slice.iter_mut().zip(panel.columns()).for_each(|(g, column)| *g += dot(slopes, column));
+                panel.add_weighted(slopes, slice);
             }
             for (hessian, weights) in sums.hessian.iter_mut().zip(&curvature) {
-                for (weighted, column) in weighted.columns_mut().iter_mut().zip(panel.columns()) {
-                    let terms = weighted.iter_mut().zip(column.iter().zip(weights));
-                    terms.for_each(|(weighted, (x, weight))| *weighted = x * weight);
-                }
+                weighted.fill_weighted(&panel, weights);
                 Panel::add_products(&panel, &weighted, hessian);
             }
         }
