@@ -306,7 +306,12 @@ fn nonsense_on_inner_routes_is_refused_and_harms_nobody() {
     assert_eq!(post("/v1/letters", json, b"[]"), 415);
     let packed =
         |list: &[u8]| post("/v1/letters", letters, &[&(list.len() as u32).to_le_bytes(), list].concat());
-    assert_eq!(packed(b"\x90"), 204, "no letters");
+    assert_eq!(packed(b"\x90"), 422, "a list, and no letter");
+    // As a newer node may write.
+    let newer = b"\x83\xa1v\x01\xa4from\xafdb-000000000009\xa7message\xa5sigh!";
+    assert_eq!(packed(newer), 204, "a letter of a kind that is not known");
+    let counted = http::send(db, "GET", "/metrics", "", b"", PATIENCE).unwrap().1;
+    assert!(String::from_utf8_lossy(&counted).contains("\ndml_letters_unknown_total 1\n"));
     assert_eq!(packed(&[0x91; 100_000]), 422, "lists in lists without end");
     assert_eq!(packed(b"\xdd\xff\xff\xff\xff"), 422, "a list that is not there");
     assert_eq!(post("/v1/letters", letters, b"\x02\0\0\0\x90"), 422, "less than was promised");
