@@ -2,7 +2,7 @@
 //! by another it answers itself, so no request travels further than one step, and none in circles.
 
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     string::{String, ToString},
     vec::Vec,
 };
@@ -39,6 +39,13 @@ impl Default for Asks {
             gathers: BTreeMap::new(),
             roots: BTreeMap::new(),
         }
+    }
+}
+
+impl Asks {
+    /// What requests name that other nodes have been sent.
+    pub(super) fn blobs(&self) -> BTreeSet<Digest> {
+        self.sent.values().flat_map(|ask| ask.request.blobs()).collect()
     }
 }
 

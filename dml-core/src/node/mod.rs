@@ -478,7 +478,15 @@ impl Node {
         let is_written =
             |blob: &Digest| !self.unwritten.values().any(|write| write.unreferred.contains(blob));
         let gone = due.filter(|blob| !self.catalogue.refers_to(blob) && is_written(blob));
-        let gone: Vec<Digest> = gone.collect();
+        let mut gone: Vec<Digest> = gone.collect();
+        if gone.is_empty() {
+            return;
+        }
+        // What other nodes were asked to write may be written here in the end.
+        let asked = self.asks.blobs();
+        for blob in gone.extract_if(.., |blob| asked.contains(blob)) {
+            self.doomed.insert(blob, self.now + self.settings.blob_grace);
+        }
         if !gone.is_empty() {
             self.out.push(Effect::Discard(gone));
         }

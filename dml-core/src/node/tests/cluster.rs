@@ -186,6 +186,29 @@ fn a_write_is_acknowledged_with_as_many_copies_as_asked_for() {
 }
 
 #[test]
+fn blobs_stay_while_another_node_is_asked_to_write_what_names_them() {
+    let mut net = Net::with(Settings::default(), 2);
+    let dataset = both().0;
+    let (id, _) = net.create(1, dataset.clone());
+    assert_eq!(net.ask(1, Request::Delete { id }), Response::Done);
+    let grace = Settings::default().blob_grace;
+    let discards = |net: &mut Net| {
+        let effects = net.nodes.get_mut(&2).expect("it is there").handle(net.now, Event::Tick);
+        effects.iter().any(|effect| matches!(effect, Effect::Discard(_)))
+    };
+    // Its owner is not there, which nobody has noticed yet.
+    net.cut = [1].into();
+    net.now += grace - SECOND;
+    let ticket = net.send(2, Request::Create { body: dataset, name: None });
+    net.now += SECOND + SECOND / 2;
+    assert!(!discards(&mut net), "it may have to write them itself");
+    net.split(&[1]);
+    assert!(matches!(net.replies.get(&ticket), Some(Response::Created { .. })), "{:?}", net.replies);
+    net.now += grace * 2;
+    assert!(!discards(&mut net), "it has written what names them");
+}
+
+#[test]
 fn who_expects_others_keeps_the_notes_of_deletions_until_it_has_met_them() {
     for (expects_others, count, kept) in [(false, 1, 0), (true, 1, 1), (true, 2, 0)] {
         let settings = Settings { bury_after: 30 * SECOND, expects_others, ..Settings::default() };
