@@ -88,8 +88,7 @@ def train(dml, data):
 
 def page(measured, counts):
     text = ["# How cost grows with the rows", ""]
-    text += ["Time and memory for tables of different sizes, on one machine. This page is written by", ""]
-    text += ["```sh no-run", "python3 benches/scale.py", "```", ""]
+    text += ["Time and memory for tables of different sizes, on one machine. `python3 benches/scale.py` writes this page.", ""]
     cpus = sorted(os.sched_getaffinity(0))
     text += [f"- Machine: {report.machine(cpus)}. DML at commit {report.commit()}. Each is measured once.", ""]
     text += ["![Seconds by rows, both on logarithmic axes: all lines rise as the rows do](scale.svg)", ""]
