@@ -1,6 +1,7 @@
 //! Events in, effects out; and what must be true of the node between any two events.
 
 mod cluster;
+mod net;
 mod records;
 mod wire;
 mod work;
