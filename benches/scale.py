@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benches" / "peers"))
+import files  # noqa: E402
 import report  # noqa: E402
 
 CASES = {
@@ -48,8 +49,8 @@ def main():
         data.mkdir(parents=True)
         print(f"writing tables of {count:,} rows below {data}", flush=True)
         subprocess.run([peers, "data", data, str(count)], check=True)
-        os.sync()
         for case in CASES:
+            files.warm(data)
             measured[case][count] = train(dml, data) if case == "train" else library(peers, case, data)
             seconds, mib = measured[case][count]
             print(f"{case:<12} {count:>12,} rows {seconds:>9.3f} s {mib:>8.0f} MiB", flush=True)
@@ -107,11 +108,8 @@ REMARKS = """\
 - Memory is the peak of the whole process. A fit reads chunks again and again from files and keeps encoded rows within a bound
   (a 32nd of the machine's memory, 64 to 512 MiB), so it grows more slowly than the table, and what does not fit is encoded
   anew in each round. Reading a CSV is measured with all columns kept.
-- Tables of ten million rows are read from the disk, smaller ones from the system's copy in memory: that is most of what the
-  quick kinds lose there.
-- `dml train` has the node, the upload, the statistics, the fit and the evaluation on a fifth of the rows in one process. Its
-  memory for ten million rows is mostly what glibc's allocator holds back in arenas of its many threads: with
-  `MALLOC_ARENA_MAX=1` in the environment it was 1.1 GiB where it was 3.0, in the same time.
+- Files are in the system's memory when they are read.
+- `dml train` has the node, the upload, the statistics, the fit and the evaluation on a fifth of the rows in one process.
 """
 
 # ---- The picture.

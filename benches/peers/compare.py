@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy
 
+import files
 import report
 
 HERE = Path(__file__).parent
@@ -63,7 +64,7 @@ def main():
         for case in wanted:
             rivals = ["dml"] + ([] if case == "csv" else ["dml (memory)"])
             rivals += [rival for rival in CASES[case][2] if versions[rival]]
-            warm(data)
+            files.warm(data)
             for repeat in range(options.repeat):
                 # Nobody is always the first after the pause.
                 turn = repeat % len(rivals)
@@ -125,14 +126,6 @@ def write_tables(options, data, diamonds):
     shutil.rmtree(data, ignore_errors=True)
     words = [options.program, "data", data, str(options.rows)] + ([diamonds] if diamonds else [])
     subprocess.run(words, check=True)
-
-
-def warm(data):
-    """The first to be measured finds the files in memory as the others do, and no disk that is still busy with them."""
-    os.sync()
-    for file in data.rglob("*"):
-        if file.is_file():
-            file.read_bytes()
 
 
 def measure(options, data, case, rival):
