@@ -5,16 +5,22 @@
 use dml::{
     Cluster, Learner, Registry,
     cluster::Options,
-    compute::{Encoding, Fit, Folded, Kind, Scores, Shape, WorkError},
+    compute::{Encoding, Fit, Folded, Kind, Predict, Scores, Shape, WorkError},
     core::{Params, Plan, Task},
     view::{NewModel, NewTraining},
 };
 use ndarray::{Array1, Array2, Axis};
+use serde::{Deserialize, Serialize};
 
 struct NearestCentroid;
 
 /// For each class how many rows it has, and their sum.
 type Centroids = Vec<(f64, Vec<f64>)>;
+
+/// The model: a class is as likely as its centroid is near.
+#[derive(Serialize, Deserialize)]
+struct Nearest(Centroids);
+
 type Done<T> = Result<T, WorkError>;
 
 fn add(mut total: Centroids, part: Centroids) -> Centroids {
@@ -28,7 +34,7 @@ fn add(mut total: Centroids, part: Centroids) -> Centroids {
 impl Learner for NearestCentroid {
     type State = ();
     type Partial = Centroids;
-    type Model = Centroids;
+    type Model = Nearest;
 
     fn kind(&self) -> Kind {
         Kind {
@@ -65,14 +71,16 @@ impl Learner for NearestCentroid {
         Ok(sums)
     }
 
-    fn fold(&self, _: &Fit, _: u32, (): (), parts: Vec<Centroids>) -> Done<Folded<(), Centroids>> {
-        Ok(Folded::Done(parts.into_iter().reduce(add).unwrap_or_default()))
+    fn fold(&self, _: &Fit, _: u32, (): (), parts: Vec<Centroids>) -> Done<Folded<(), Nearest>> {
+        Ok(Folded::Done(Nearest(parts.into_iter().reduce(add).unwrap_or_default())))
     }
+}
 
-    fn predict(&self, model: &Centroids, x: &Array2<f64>) -> Scores {
-        let mut scores = Array2::zeros((x.nrows(), model.len()));
+impl Predict for Nearest {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        let mut scores = Array2::zeros((x.nrows(), self.0.len()));
         for (row, mut scores) in x.axis_iter(Axis(0)).zip(scores.axis_iter_mut(Axis(0))) {
-            let nearness = model.iter().map(|(count, sum)| {
+            let nearness = self.0.iter().map(|(count, sum)| {
                 let distance: f64 = row.iter().zip(sum).map(|(v, s)| (v - s / count.max(1.0)).powi(2)).sum();
                 1.0 / (1e-9 + distance)
             });

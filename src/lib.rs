@@ -93,24 +93,28 @@
 //!
 //! # A learner of one's own
 //!
-//! A [`Learner`] says how its fit is cut into rounds of units, what a unit and the end of a round compute, and how the
-//! model predicts. This one predicts the mean of the target, whatever it is shown; any number of workers can share it.
+//! A [`Learner`] says how its fit is cut into rounds of units, and what a unit and the end of a round compute; its model
+//! says how it predicts. This one predicts the mean of the target, whatever it is shown; any number of workers can share it.
 //!
 //! ```
 //! use dml::{
 //!     Cluster, Learner, Registry,
 //!     cluster::Options,
-//!     compute::{Encoding, Fit, Folded, Kind, Scores, Shape, WorkError},
+//!     compute::{Encoding, Fit, Folded, Kind, Predict, Scores, Shape, WorkError},
 //!     core::{Params, Plan, Task},
 //! };
 //! use ndarray::{Array1, Array2};
+//! use serde::{Deserialize, Serialize};
 //!
 //! struct Mean;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Constant(f64);
 //!
 //! impl Learner for Mean {
 //!     type State = ();
 //!     type Partial = (f64, f64);
-//!     type Model = f64;
+//!     type Model = Constant;
 //!
 //!     fn kind(&self) -> Kind {
 //!         Kind {
@@ -144,13 +148,15 @@
 //!         Ok((count, sum))
 //!     }
 //!
-//!     fn fold(&self, _: &Fit, _round: u32, (): (), parts: Vec<(f64, f64)>) -> Result<Folded<(), f64>, WorkError> {
+//!     fn fold(&self, _: &Fit, _round: u32, (): (), parts: Vec<(f64, f64)>) -> Result<Folded<(), Constant>, WorkError> {
 //!         let (count, sum) = parts.iter().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
-//!         Ok(Folded::Done(sum / f64::max(count, 1.0)))
+//!         Ok(Folded::Done(Constant(sum / f64::max(count, 1.0))))
 //!     }
+//! }
 //!
-//!     fn predict(&self, mean: &f64, x: &Array2<f64>) -> Scores {
-//!         Scores::Values(Array1::from_elem(x.nrows(), *mean))
+//! impl Predict for Constant {
+//!     fn predict(&self, x: &Array2<f64>) -> Scores {
+//!         Scores::Values(Array1::from_elem(x.nrows(), self.0))
 //!     }
 //! }
 //!

@@ -215,6 +215,28 @@ pub enum Scores {
     Probabilities(Array2<f64>),
 }
 
+/// What a fit makes of a table.
+pub trait Predict: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Scores for encoded rows.
+    fn predict(&self, x: &Array2<f64>) -> Scores;
+
+    /// What the model would say of encoded rows had it been stopped earlier: calls `each` with a number of steps and the
+    /// scores after so many, in rising order and the last included. Nothing if the model is not built up in steps.
+    fn staged(&self, _x: &Array2<f64>, _each: &mut dyn FnMut(u32, Scores)) {}
+
+    /// How much each encoded feature contributes, not negative, in any unit; none if the kind cannot tell.
+    fn importance(&self) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// Adds nodes to a graph that make of the encoded matrix `x`, `[N, width]`, what [`Predict::predict`] does: numbers,
+    /// `[N, 1]`, or class probabilities, `[N, classes]`, in double precision. None if the kind cannot be told so. A kind
+    /// that can says "onnx" in [`Kind::exportable`].
+    fn onnx(&self, _graph: &mut onnx::Graph, _x: onnx::Value) -> Option<onnx::Value> {
+        None
+    }
+}
+
 /// A kind of model.
 ///
 /// Every function is deterministic: the same arguments give the same bytes on any machine with any number of threads.
@@ -226,7 +248,7 @@ pub trait Learner: Send + Sync + 'static {
     /// What a unit hands to the fold.
     type Partial: Serialize + DeserializeOwned;
     /// What predicts.
-    type Model: Serialize + DeserializeOwned + Send + Sync;
+    type Model: Predict;
 
     /// Its name, tasks, parameters and properties.
     fn kind(&self) -> Kind;
@@ -264,24 +286,5 @@ pub trait Learner: Send + Sync + 'static {
     /// Whether [`Learner::so_far`] gives a model.
     fn is_gradual(&self) -> bool {
         false
-    }
-
-    /// Scores for encoded rows.
-    fn predict(&self, model: &Self::Model, x: &Array2<f64>) -> Scores;
-
-    /// What the model would say of encoded rows had it been stopped earlier: calls `each` with a number of steps and the
-    /// scores after so many, in rising order and the last included. Nothing if the model is not built up in steps.
-    fn staged(&self, _model: &Self::Model, _x: &Array2<f64>, _each: &mut dyn FnMut(u32, Scores)) {}
-
-    /// How much each encoded feature contributes, not negative, in any unit; none if the kind cannot tell.
-    fn importance(&self, _: &Self::Model) -> Option<Vec<f64>> {
-        None
-    }
-
-    /// Adds nodes to a graph that make of the encoded matrix `x`, `[N, width]`, what [`Learner::predict`] does: numbers,
-    /// `[N, 1]`, or class probabilities, `[N, classes]`, in double precision. None if the kind cannot be told so. A kind
-    /// that can says "onnx" in [`Kind::exportable`].
-    fn onnx(&self, _model: &Self::Model, _graph: &mut onnx::Graph, _x: onnx::Value) -> Option<onnx::Value> {
-        None
     }
 }

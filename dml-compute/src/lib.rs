@@ -23,6 +23,6 @@ pub mod table;
 pub use engine::{Engine, Inputs, Outcome};
 pub use error::WorkError;
 pub use kind::{Domain, Kind, Param, ParamError};
-pub use learner::{Block, Encoding, Fit, Folded, Learner, Rows, Scores, Shape};
+pub use learner::{Block, Encoding, Fit, Folded, Learner, Predict, Rows, Scores, Shape};
 pub use model::Model;
 pub use registry::Registry;

@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::WorkError,
     kind::{Kind, ParamError},
-    learner::{Fit, Folded, Learner, Scores, Shape},
+    learner::{Fit, Folded, Learner, Predict, Scores, Shape},
     learners, onnx,
 };
 
@@ -41,7 +41,7 @@ pub trait AnyLearner: Send + Sync {
     fn is_gradual(&self) -> bool;
 
     /// The model that a fold gave.
-    fn load<'a>(&'a self, model: &[u8]) -> Result<Box<dyn AnyModel + 'a>, WorkError>;
+    fn load(&self, model: &[u8]) -> Result<Box<dyn AnyModel>, WorkError>;
 }
 
 /// A model that is ready to predict.
@@ -49,13 +49,13 @@ pub trait AnyModel: Send + Sync {
     /// Scores for encoded rows.
     fn predict(&self, x: &Array2<f64>) -> Scores;
 
-    /// Its scores had it been stopped earlier: see [`Learner::staged`].
+    /// Its scores had it been stopped earlier: see [`Predict::staged`].
     fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores));
 
     /// How much each encoded feature contributes; none if the kind cannot tell.
     fn importance(&self) -> Option<Vec<f64>>;
 
-    /// Its scores as nodes of a graph: see [`Learner::onnx`].
+    /// Its scores as nodes of a graph: see [`Predict::onnx`].
     fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value>;
 
     /// All that it consists of, to be read.
@@ -121,17 +121,17 @@ impl Default for Registry {
             Box::new(Erased(learners::ridge::Ridge)),
             Box::new(Erased(learners::lasso::Lasso)),
             Box::new(Erased(learners::elastic_net::ElasticNet)),
-            Box::new(Erased(learners::glm::Glm)),
-            Box::new(Erased(learners::linear_svr::LinearSvr)),
+            Box::new(Erased(learners::glm::GLM)),
+            Box::new(Erased(learners::linear_svr::LINEAR_SVR)),
             Box::new(Erased(learners::ridge_classifier::RidgeClassifier)),
-            Box::new(Erased(learners::linear_svm::LinearSvm)),
+            Box::new(Erased(learners::linear_svm::LINEAR_SVM)),
             Box::new(Erased(learners::bernoulli_nb::BernoulliNb)),
             Box::new(Erased(learners::multinomial_nb::MultinomialNb)),
-            Box::new(Erased(learners::sgd_classifier::SgdClassifier)),
-            Box::new(Erased(learners::sgd_regressor::SgdRegressor)),
+            Box::new(Erased(learners::sgd_classifier::SGD_CLASSIFIER)),
+            Box::new(Erased(learners::sgd_regressor::SGD_REGRESSOR)),
             Box::new(Erased(learners::knn_classifier::KnnClassifier)),
             Box::new(Erased(learners::knn_regressor::KnnRegressor)),
-            Box::new(Erased(learners::logistic::Logistic)),
+            Box::new(Erased(learners::logistic::LOGISTIC)),
             Box::new(Erased(learners::gaussian_nb::GaussianNb)),
             Box::new(Erased(learners::linfa_linear::LinfaLinear)),
             Box::new(Erased(learners::decision_tree::DecisionTree)),
@@ -278,38 +278,32 @@ impl<L: Learner> AnyLearner for Erased<L> {
         self.0.is_gradual()
     }
 
-    fn load<'a>(&'a self, model: &[u8]) -> Result<Box<dyn AnyModel + 'a>, WorkError> {
-        Ok(Box::new(Loaded { learner: &self.0, model: read("the learner's part of a model", model)? }))
+    fn load(&self, model: &[u8]) -> Result<Box<dyn AnyModel>, WorkError> {
+        Ok(Box::new(read::<L::Model>("the learner's part of a model", model)?))
     }
 }
 
-/// A learner and one of its models.
-struct Loaded<'a, L: Learner> {
-    learner: &'a L,
-    model: L::Model,
-}
-
-impl<L: Learner> AnyModel for Loaded<'_, L> {
+impl<M: Predict> AnyModel for M {
     fn predict(&self, x: &Array2<f64>) -> Scores {
-        self.learner.predict(&self.model, x)
+        Predict::predict(self, x)
     }
 
     fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        self.learner.staged(&self.model, x, each);
+        Predict::staged(self, x, each);
     }
 
     fn importance(&self) -> Option<Vec<f64>> {
-        self.learner.importance(&self.model)
+        Predict::importance(self)
     }
 
     fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        self.learner.onnx(&self.model, graph, x)
+        Predict::onnx(self, graph, x)
     }
 
     fn json(&self) -> Result<serde_json::Value, WorkError> {
         let unreadable =
             |error: serde_json::Error| WorkError::Corrupt { what: "a model", why: error.to_string() };
-        serde_json::to_value(&self.model).map_err(unreadable)
+        serde_json::to_value(self).map_err(unreadable)
     }
 }
 

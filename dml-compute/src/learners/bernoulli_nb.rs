@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -90,16 +90,18 @@ impl Learner for BernoulliNb {
         let threshold = fit.params.float("binarize");
         Ok(Folded::Done(Switches { threshold, softmax: Softmax::from_classes(rows) }))
     }
+}
 
-    fn predict(&self, model: &Switches, x: &Array2<f64>) -> Scores {
-        model.softmax.predict(&x.mapv(|cell| f64::from(u8::from(cell > model.threshold))))
+impl Predict for Switches {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        self.softmax.predict(&x.mapv(|cell| f64::from(u8::from(cell > self.threshold))))
     }
 
-    fn onnx(&self, model: &Switches, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        let threshold = graph.doubles(&[], &[model.threshold]);
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let threshold = graph.doubles(&[], &[self.threshold]);
         let (one, zero) = (graph.doubles(&[], &[1.0]), graph.doubles(&[], &[0.0]));
         let on = graph.node("Greater", &[x, threshold], &[]);
         let switches = graph.node("Where", &[on, one, zero], &[]);
-        model.softmax.onnx(graph, switches)
+        self.softmax.onnx(graph, switches)
     }
 }

@@ -4,7 +4,6 @@
 //! size are the limits.
 
 use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
 
 use super::trees::{
     Bins, Ensemble, Tree,
@@ -16,8 +15,7 @@ use super::trees::{
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit, Folded, Learner, Shape},
 };
 
 /// The learner of the kind `decision_tree`.
@@ -89,38 +87,30 @@ impl Learner for DecisionTree {
     ) -> Result<Folded<Bins, Ensemble>, WorkError> {
         Ok(Folded::Done(Ensemble::of_trees(fit.task, bins.width(), trees)?))
     }
-
-    fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
-        model.scores(x)
-    }
-
-    fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        graph.ensemble(model, x)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use dml_core::Value;
     use linfa::traits::{Fit as _, Predict as _};
+    use ndarray::Array2;
 
     use super::*;
-    use crate::learners::testing::{
-        accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor,
+    use crate::{
+        learner::Predict,
+        learners::testing::{
+            accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor,
+        },
     };
 
     #[test]
     fn learns_xor_and_a_sine() {
         let table = block(1000, xor);
         let model = run(&DecisionTree, &table, &params(&[]), Task::Classification, 2).unwrap();
-        assert!(accuracy(&probabilities(DecisionTree.predict(&model, &table.x)), &table.y) > 0.98);
+        assert!(accuracy(&probabilities(model.predict(&table.x)), &table.y) > 0.98);
         let wave = block(1000, |row| (vec![noise(row, 0) * 3.0], libm::sin(noise(row, 0) * 3.0)));
         let model = run(&DecisionTree, &wave, &params(&[]), Task::Regression, 0).unwrap();
-        let errors = values(DecisionTree.predict(&model, &wave.x)) - &wave.y;
+        let errors = values(model.predict(&wave.x)) - &wave.y;
         assert!(errors.mapv(|e| e * e).mean().unwrap() < 1e-3);
     }
 
@@ -128,7 +118,7 @@ mod tests {
     fn is_no_worse_than_linfa() {
         let (train, test) = halves(&block(3000, rings));
         let model = run(&DecisionTree, &train, &params(&[]), Task::Classification, 3).unwrap();
-        let ours = accuracy(&probabilities(DecisionTree.predict(&model, &test.x)), &test.y);
+        let ours = accuracy(&probabilities(model.predict(&test.x)), &test.y);
         let data = linfa::Dataset::new(train.x.clone(), train.y.mapv(|y| y as usize));
         let peer =
             linfa_trees::DecisionTree::params().max_depth(Some(10)).min_weight_leaf(5.0).fit(&data).unwrap();
@@ -150,7 +140,7 @@ mod tests {
             let table = block(40, row);
             let given = params(&[("max_depth", Value::Int(1)), ("min_samples_leaf", Value::Int(1))]);
             let model = run(&DecisionTree, &table, &given, Task::Regression, 0).unwrap();
-            let ours = (values(DecisionTree.predict(&model, &table.x)) - &table.y).mapv(|e| e * e).sum();
+            let ours = (values(model.predict(&table.x)) - &table.y).mapv(|e| e * e).sum();
             let mut least = f64::INFINITY;
             for feature in 0..3 {
                 for cut in -8..8 {
@@ -174,7 +164,7 @@ mod tests {
         let row = |row| if row % 3 == 0 { (vec![f64::NAN], 5.0) } else { (vec![noise(row, 0)], 1.0) };
         let table = block(300, row);
         let model = run(&DecisionTree, &table, &params(&[]), Task::Regression, 0).unwrap();
-        let errors = values(DecisionTree.predict(&model, &table.x)) - &table.y;
+        let errors = values(model.predict(&table.x)) - &table.y;
         assert!(errors.iter().all(|e| e.abs() < 1e-6));
         assert_eq!(model.trees()[0].nodes().len(), 3);
     }
@@ -187,12 +177,12 @@ mod tests {
         for table in [&one, &constant, &narrow] {
             let model = run(&DecisionTree, table, &params(&[]), Task::Regression, 0).unwrap();
             assert_eq!(model.trees()[0].nodes().len(), 1);
-            let said = values(DecisionTree.predict(&model, &table.x))[0];
+            let said = values(model.predict(&table.x))[0];
             assert!((said - table.y.mean().unwrap()).abs() < 1e-6);
         }
         let single = block(20, |row| (vec![noise(row, 0)], 0.0));
         let model = run(&DecisionTree, &single, &params(&[]), Task::Classification, 1).unwrap();
-        assert_eq!(probabilities(DecisionTree.predict(&model, &single.x)), Array2::<f64>::ones((20, 1)));
+        assert_eq!(probabilities(model.predict(&single.x)), Array2::<f64>::ones((20, 1)));
         let none = block(0, |_| unreachable!());
         assert!(run(&DecisionTree, &none, &params(&[]), Task::Regression, 0).is_err());
     }
@@ -210,7 +200,7 @@ mod tests {
         let whole = fit(1, 1);
         assert_eq!(whole, fit(4, 1));
         assert_eq!(whole, fit(2, 7));
-        let importance = DecisionTree.importance(&whole).unwrap();
+        let importance = whole.importance().unwrap();
         assert!(importance[0] > importance[2] * 3.0 && importance[1] > importance[2] * 3.0, "{importance:?}");
     }
 }

@@ -22,7 +22,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        learner::Learner,
+        learner::Predict,
         learners::{
             decision_tree::DecisionTree,
             testing::{
@@ -43,8 +43,7 @@ mod tests {
         let trees = run(&EXTRA_TREES, &train, &given, Task::Regression, 0).unwrap();
         let tree = run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap();
         let error = |scores| (values(scores) - &test.y).mapv(|e| e * e).mean().unwrap();
-        let (ours, single) =
-            (error(EXTRA_TREES.predict(&trees, &test.x)), error(DecisionTree.predict(&tree, &test.x)));
+        let (ours, single) = (error(trees.predict(&test.x)), error(tree.predict(&test.x)));
         assert!(ours < single * 0.75, "extra trees {ours}, tree {single}");
     }
 
@@ -52,11 +51,11 @@ mod tests {
     fn finds_xor_and_blanks() {
         let (train, test) = halves(&block(1000, xor));
         let model = run(&EXTRA_TREES, &train, &params(&[]), Task::Classification, 2).unwrap();
-        assert!(accuracy(&probabilities(EXTRA_TREES.predict(&model, &test.x)), &test.y) > 0.93);
+        assert!(accuracy(&probabilities(model.predict(&test.x)), &test.y) > 0.93);
         let row = |row| if row % 3 == 0 { (vec![f64::NAN], 1.0) } else { (vec![noise(row, 0)], 0.0) };
         let table = block(300, row);
         let model = run(&EXTRA_TREES, &table, &params(&[]), Task::Classification, 2).unwrap();
-        assert_eq!(accuracy(&probabilities(EXTRA_TREES.predict(&model, &table.x)), &table.y), 1.0);
+        assert_eq!(accuracy(&probabilities(model.predict(&table.x)), &table.y), 1.0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Block, Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Block, Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -43,10 +43,14 @@ pub struct Class {
     pub variance: Vec<f64>,
 }
 
+/// The classes, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Classes(pub Vec<Class>);
+
 impl Learner for GaussianNb {
     type State = ();
     type Partial = Vec<Spread>;
-    type Model = Vec<Class>;
+    type Model = Classes;
 
     fn kind(&self) -> Kind {
         Kind {
@@ -94,7 +98,7 @@ impl Learner for GaussianNb {
         _: u32,
         (): (),
         partials: Vec<Vec<Spread>>,
-    ) -> Result<Folded<(), Vec<Class>>, WorkError> {
+    ) -> Result<Folded<(), Classes>, WorkError> {
         let width = fit.rows.width();
         let mut classes = vec![Spread::new(width); fit.classes];
         for partial in partials {
@@ -117,14 +121,16 @@ impl Learner for GaussianNb {
             let variance = class.squares.iter().map(|s| s / n + floor).collect();
             Class { prior: class.rows as f64 / whole.rows as f64, mean: class.mean, variance }
         });
-        Ok(Folded::Done(model.collect()))
+        Ok(Folded::Done(Classes(model.collect())))
     }
+}
 
-    fn predict(&self, model: &Vec<Class>, x: &Array2<f64>) -> Scores {
-        let constants: Vec<f64> = model.iter().map(Class::constant).collect();
-        let mut out = Array2::zeros((x.nrows(), model.len()));
+impl Predict for Classes {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        let constants: Vec<f64> = self.0.iter().map(Class::constant).collect();
+        let mut out = Array2::zeros((x.nrows(), self.0.len()));
         for (x, mut out) in x.rows().into_iter().zip(out.rows_mut()) {
-            for ((out, class), constant) in out.iter_mut().zip(model).zip(&constants) {
+            for ((out, class), constant) in out.iter_mut().zip(&self.0).zip(&constants) {
                 *out = constant - 0.5 * class.distance(x);
             }
             let top = out.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -135,14 +141,10 @@ impl Learner for GaussianNb {
         Scores::Probabilities(out)
     }
 
-    fn importance(&self, _: &Vec<Class>) -> Option<Vec<f64>> {
-        None
-    }
-
-    fn onnx(&self, model: &Vec<Class>, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        let part = |part: fn(&Class) -> &[f64]| model.iter().map(part).collect::<Vec<_>>();
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let part = |part: fn(&Class) -> &[f64]| self.0.iter().map(part).collect::<Vec<_>>();
         let (means, variances) = (part(|class| &class.mean), part(|class| &class.variance));
-        let constants: Vec<f64> = model.iter().map(Class::constant).collect();
+        let constants: Vec<f64> = self.0.iter().map(Class::constant).collect();
         let logs = graph.gaussian(x, &means, &variances, &constants, FARTHEST);
         Some(graph.softmax(logs))
     }
@@ -208,12 +210,12 @@ mod tests {
     use super::*;
     use crate::learners::testing;
 
-    fn fit(block: &Block, classes: usize) -> Result<Vec<Class>, WorkError> {
+    fn fit(block: &Block, classes: usize) -> Result<Classes, WorkError> {
         testing::run(&GaussianNb, block, &Params::default(), Task::Classification, classes)
     }
 
-    fn predict(model: &Vec<Class>, block: &Block) -> Array2<f64> {
-        match GaussianNb.predict(model, &block.x) {
+    fn predict(model: &Classes, block: &Block) -> Array2<f64> {
+        match model.predict(&block.x) {
             Scores::Probabilities(p) => p,
             Scores::Values(_) => unreachable!("a classification"),
         }
@@ -263,7 +265,7 @@ mod tests {
                 .unwrap()
         };
         let (one, many) = (run(1, 1), run(100, 17));
-        for (a, b) in one.iter().zip(&many) {
+        for (a, b) in one.0.iter().zip(&many.0) {
             let pairs = a.mean.iter().zip(&b.mean).chain(a.variance.iter().zip(&b.variance));
             assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
             assert_eq!(a.prior, b.prior);

@@ -7,28 +7,35 @@
 //! `TweedieRegressor` does, on standardised features; the intercept is free. Beyond power 2 the deviance is not convex,
 //! and its expected second derivative takes the place of the observed one (Fisher scoring). See [`super::descent`].
 
-use dml_core::{Params, Plan, Task};
+use dml_core::Task;
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    descent::{self, Found, Goal, Loss, Search},
+    descent::{self, Descent, Goal, Loss},
     gram::Affine,
     panel::Column,
 };
 use crate::{
-    error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Encoding, Fit, Predict, Scores},
     onnx,
 };
 
 /// The logarithm of the greatest and of the least prediction, so that none is infinite or 0.
 const FARTHEST: f64 = 700.0;
 
-/// The kind `glm`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Glm;
+/// The learner of the kind `glm`.
+pub const GLM: Descent<Exponential> = Descent {
+    kind,
+    outputs: |_| 1,
+    // Without features the best prediction is the mean.
+    start: |fit| {
+        descent::from_mean(fit, |mean| if mean.is_finite() && mean > 0.0 { libm::log(mean) } else { 0.0 })
+    },
+    goal,
+    model: |_, outputs| Exponential { log: Affine::from_outputs(outputs) },
+};
 
 /// The exponential function of a linear one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,104 +49,63 @@ struct Deviance {
     power: f64,
 }
 
-fn with_goal<T>(fit: &Fit, then: impl FnOnce(&Goal) -> Result<T, WorkError>) -> Result<T, WorkError> {
-    then(&Goal {
+/// What the parameters ask for.
+fn goal(fit: &Fit) -> Goal {
+    Goal {
         kind: "glm",
-        loss: &Deviance { power: fit.params.float("power") },
+        loss: Box::new(Deviance { power: fit.params.float("power") }),
         l1: 0.0,
         l2: fit.params.float("alpha"),
         per_row: true,
         tol: fit.params.float("tol"),
         relative: false,
         max_iter: fit.params.int("max_iter"),
-    })
-}
-
-impl Learner for Glm {
-    type State = Search;
-    type Partial = Found;
-    type Model = Exponential;
-
-    fn kind(&self) -> Kind {
-        let [max_iter, tol] = descent::params();
-        Kind {
-            name: "glm",
-            about: "Generalised linear model of counts, times or amounts: features multiply the expected target.",
-            tasks: vec![Task::Regression],
-            params: vec![
-                Param {
-                    name: "power",
-                    about: "How the variance grows with the expected value: 1 Poisson, 2 gamma, between them Tweedie.",
-                    domain: Domain::Float { default: 1.0, min: 1.0, max: 3.0 },
-                },
-                Param {
-                    name: "alpha",
-                    about: "How much half the sum of squared weights counts beside half the mean deviance.",
-                    domain: Domain::Float { default: 1.0, min: 0.0, max: 1e12 },
-                },
-                max_iter,
-                tol,
-            ],
-            default: false,
-            parallel: true,
-            deterministic: true,
-            exportable: vec!["native", "json", "onnx"],
-            encoding: Encoding::Dense,
-        }
-    }
-
-    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        descent::plan(1, params, shape)
-    }
-
-    fn start(&self, fit: &Fit) -> Result<Search, WorkError> {
-        // Without features the best prediction is the mean: here that of some rows.
-        let mean = fit.rows.sample()?.y.mean().filter(|mean| mean.is_finite() && *mean > 0.0);
-        let mut point = vec![0.0; fit.rows.width() + 1];
-        point[fit.rows.width()] = libm::log(mean.unwrap_or(1.0));
-        Ok(Search::from(point))
-    }
-
-    fn unit(&self, fit: &Fit, round: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
-        with_goal(fit, |goal| descent::unit(fit, round, index, search, goal))
-    }
-
-    fn fold(
-        &self,
-        fit: &Fit,
-        round: u32,
-        search: Search,
-        partials: Vec<Found>,
-    ) -> Result<Folded<Search, Exponential>, WorkError> {
-        let folded = with_goal(fit, |goal| descent::fold(fit, round, search, partials, goal))?;
-        Ok(folded.map(|outputs| Exponential { log: Affine::from_outputs(outputs) }))
-    }
-
-    fn predict(&self, model: &Exponential, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Exponential) -> Option<Vec<f64>> {
-        Some(model.log.importance())
-    }
-
-    fn onnx(&self, model: &Exponential, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        Some(model.onnx(graph, x))
     }
 }
 
-impl Exponential {
-    /// The function's value for each row.
-    pub fn predict(&self, x: &Array2<f64>) -> Scores {
+/// Its name, tasks, parameters and properties.
+fn kind() -> Kind {
+    let [max_iter, tol] = descent::params();
+    Kind {
+        name: "glm",
+        about: "Generalised linear model of counts, times or amounts: features multiply the expected target.",
+        tasks: vec![Task::Regression],
+        params: vec![
+            Param {
+                name: "power",
+                about: "How the variance grows with the expected value: 1 Poisson, 2 gamma, between them Tweedie.",
+                domain: Domain::Float { default: 1.0, min: 1.0, max: 3.0 },
+            },
+            Param {
+                name: "alpha",
+                about: "How much half the sum of squared weights counts beside half the mean deviance.",
+                domain: Domain::Float { default: 1.0, min: 0.0, max: 1e12 },
+            },
+            max_iter,
+            tol,
+        ],
+        default: false,
+        parallel: true,
+        deterministic: true,
+        exportable: vec!["native", "json", "onnx"],
+        encoding: Encoding::Dense,
+    }
+}
+
+impl Predict for Exponential {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
         let values = self.log.values(x).into_iter().map(|log| libm::exp(log.clamp(-FARTHEST, FARTHEST)));
         Scores::Values(Array1::from_iter(values))
     }
 
-    /// The same function as nodes: `[N, 1]`.
-    pub fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> onnx::Value {
+    fn importance(&self) -> Option<Vec<f64>> {
+        self.log.importance()
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
         let sums = graph.affine(x, &[&self.log.weights], &[self.log.intercept]);
         let logs = graph.tame(sums, &[self.log.intercept.clamp(-FARTHEST, FARTHEST)], FARTHEST);
-        graph.node("Exp", &[logs], &[])
+        Some(graph.node("Exp", &[logs], &[]))
     }
 }
 

@@ -16,7 +16,6 @@ use std::{
 };
 
 use dml_core::{Digest, Params, Plan, Task};
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::trees::{
@@ -31,8 +30,7 @@ use super::trees::{
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit, Folded, Learner, Shape},
 };
 
 /// About how many values the iterations of a round look at: a second of work.
@@ -243,22 +241,6 @@ impl Learner for GradientBoosting {
 
     fn is_gradual(&self) -> bool {
         true
-    }
-
-    fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
-        model.scores(x)
-    }
-
-    fn staged(&self, model: &Ensemble, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        model.staged(x, each);
-    }
-
-    fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        graph.ensemble(model, x)
     }
 }
 

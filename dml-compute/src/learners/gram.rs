@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::WorkError,
     kind::{Kind, Param},
-    learner::{Block, Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Block, Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -110,18 +110,6 @@ impl<L: LeastSquares> Learner for L {
         partials: Vec<Moments>,
     ) -> Result<Folded<(), Affine>, WorkError> {
         self.solve(&Moments::sum(&partials)?, fit.params).map(Folded::Done)
-    }
-
-    fn predict(&self, model: &Affine, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Affine) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Affine, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        Some(model.onnx(graph, x))
     }
 }
 
@@ -365,10 +353,6 @@ impl Affine {
     }
 
     /// The function's value for each row.
-    pub fn predict(&self, x: &Array2<f64>) -> Scores {
-        Scores::Values(self.values(x))
-    }
-
     pub(super) fn values(&self, x: &Array2<f64>) -> Array1<f64> {
         let value = |row: ndarray::ArrayView1<f64>| {
             let sum = row
@@ -379,16 +363,21 @@ impl Affine {
         };
         Array1::from_iter(x.rows().into_iter().map(value))
     }
+}
 
-    /// The same function as a node: `[N, 1]`.
-    pub fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> onnx::Value {
-        let sums = graph.affine(x, &[&self.weights], &[self.intercept]);
-        graph.tame(sums, &[self.intercept], f64::MAX)
+impl Predict for Affine {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        Scores::Values(self.values(x))
     }
 
     /// The size of each weight: features are standardised, so they compare.
-    pub fn importance(&self) -> Vec<f64> {
-        self.weights.iter().map(|w| w.abs()).collect()
+    fn importance(&self) -> Option<Vec<f64>> {
+        Some(self.weights.iter().map(|w| w.abs()).collect())
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let sums = graph.affine(x, &[&self.weights], &[self.intercept]);
+        Some(graph.tame(sums, &[self.intercept], f64::MAX))
     }
 }
 

@@ -11,7 +11,7 @@ use super::neighbors::{self, Neighbors};
 use crate::{
     error::WorkError,
     kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -69,21 +69,23 @@ impl Learner for KnnClassifier {
         let classes = fit.classes;
         neighbors::fold(partials).map(|rows| Folded::Done(Voters { classes, rows }))
     }
+}
 
-    fn predict(&self, model: &Voters, x: &Array2<f64>) -> Scores {
-        let votes = model.rows.ask(x, |near| {
+impl Predict for Voters {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        let votes = self.rows.ask(x, |near| {
             let all: f64 = near.iter().map(|(_, weight)| weight).sum();
-            let mut shares = vec![0.0; model.classes];
+            let mut shares = vec![0.0; self.classes];
             near.iter().for_each(|(class, weight)| shares[*class as usize] += weight / all);
             shares
         });
-        let shape = (votes.len(), model.classes);
+        let shape = (votes.len(), self.classes);
         Scores::Probabilities(Array2::from_shape_vec(shape, votes.concat()).expect("a share for each class"))
     }
 
-    fn onnx(&self, model: &Voters, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        let (rows, shares) = model.rows.onnx(graph, x);
-        let of: Vec<i64> = model.rows.y.iter().map(|class| *class as i64).collect();
-        Some(graph.votes(rows, shares, &of, model.classes))
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let (rows, shares) = self.rows.onnx(graph, x);
+        let of: Vec<i64> = self.rows.y.iter().map(|class| *class as i64).collect();
+        Some(graph.votes(rows, shares, &of, self.classes))
     }
 }

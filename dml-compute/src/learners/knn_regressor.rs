@@ -10,7 +10,7 @@ use super::neighbors::{self, Neighbors};
 use crate::{
     error::WorkError,
     kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -58,17 +58,19 @@ impl Learner for KnnRegressor {
     ) -> Result<Folded<(), Neighbors>, WorkError> {
         neighbors::fold(partials).map(Folded::Done)
     }
+}
 
-    fn predict(&self, model: &Neighbors, x: &Array2<f64>) -> Scores {
-        let values = model.ask(x, |near| {
+impl Predict for Neighbors {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        let values = self.ask(x, |near| {
             let all: f64 = near.iter().map(|(_, weight)| weight).sum();
             near.iter().map(|(y, weight)| y * (weight / all)).sum::<f64>()
         });
         Scores::Values(Array1::from_vec(values))
     }
 
-    fn onnx(&self, model: &Neighbors, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        let (rows, shares) = model.onnx(graph, x);
-        Some(graph.mean_of(rows, shares, &model.y))
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        let (rows, shares) = self.onnx(graph, x);
+        Some(graph.mean_of(rows, shares, &self.y))
     }
 }

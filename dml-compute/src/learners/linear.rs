@@ -31,7 +31,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        learner::{Block, Learner, Scores},
+        learner::{Block, Learner, Predict, Scores},
         learners::{linfa_linear::LinfaLinear, ridge::Ridge, testing},
     };
 

@@ -7,41 +7,39 @@
 //! solution of large scale linear SVMs"). Values are made into probabilities by the softmax, which keeps their order but
 //! is not calibrated. See [`super::descent`].
 
-use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
+use dml_core::Task;
 
 use super::{
-    descent::{self, Found, Goal, Loss, Search},
+    descent::{self, Descent, Goal, Loss},
     panel::Column,
     softmax::{Softmax, outputs},
 };
 use crate::{
-    error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit},
 };
 
-/// The kind `linear_svm`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LinearSvm;
+/// The learner of the kind `linear_svm`.
+pub const LINEAR_SVM: Descent<Softmax> =
+    Descent { kind, outputs, start: Softmax::zeros, goal, model: Softmax::of };
 
 /// The squares of what margins lack to 1, each times the weight of the row's class.
 struct SquaredHinge {
     weights: Vec<f64>,
 }
 
-fn with_goal<T>(fit: &Fit, then: impl FnOnce(&Goal) -> Result<T, WorkError>) -> Result<T, WorkError> {
-    then(&Goal {
+/// What the parameters ask for.
+fn goal(fit: &Fit) -> Goal {
+    Goal {
         kind: "linear_svm",
-        loss: &SquaredHinge { weights: fit.class_weights() },
+        loss: Box::new(SquaredHinge { weights: fit.class_weights() }),
         l1: 0.0,
         l2: 1.0 / fit.params.float("C"),
         per_row: false,
         tol: fit.params.float("tol"),
         relative: false,
         max_iter: fit.params.int("max_iter"),
-    })
+    }
 }
 
 /// The inverse of the penalty.
@@ -53,60 +51,19 @@ pub(super) fn c() -> Param {
     }
 }
 
-impl Learner for LinearSvm {
-    type State = Search;
-    type Partial = Found;
-    type Model = Softmax;
-
-    fn kind(&self) -> Kind {
-        let [max_iter, tol] = descent::params();
-        Kind {
-            name: "linear_svm",
-            about: "Linear support vector machine: the plane that keeps classes apart with the widest margin.",
-            tasks: vec![Task::Classification],
-            params: vec![c(), Param::class_weight(), max_iter, tol],
-            default: false,
-            parallel: true,
-            deterministic: true,
-            exportable: vec!["native", "json", "onnx"],
-            encoding: Encoding::Dense,
-        }
-    }
-
-    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        descent::plan(outputs(shape.classes), params, shape)
-    }
-
-    fn start(&self, fit: &Fit) -> Result<Search, WorkError> {
-        fit.at_least_two_classes("linear_svm")?;
-        Ok(Search::from(vec![0.0; outputs(fit.classes) * (fit.rows.width() + 1)]))
-    }
-
-    fn unit(&self, fit: &Fit, round: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
-        with_goal(fit, |goal| descent::unit(fit, round, index, search, goal))
-    }
-
-    fn fold(
-        &self,
-        fit: &Fit,
-        round: u32,
-        search: Search,
-        partials: Vec<Found>,
-    ) -> Result<Folded<Search, Softmax>, WorkError> {
-        let folded = with_goal(fit, |goal| descent::fold(fit, round, search, partials, goal))?;
-        Ok(folded.map(|outputs| Softmax { classes: fit.classes, outputs }))
-    }
-
-    fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Softmax) -> Option<Vec<f64>> {
-        model.importance()
-    }
-
-    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        model.onnx(graph, x)
+/// Its name, tasks, parameters and properties.
+fn kind() -> Kind {
+    let [max_iter, tol] = descent::params();
+    Kind {
+        name: "linear_svm",
+        about: "Linear support vector machine: the plane that keeps classes apart with the widest margin.",
+        tasks: vec![Task::Classification],
+        params: vec![c(), Param::class_weight(), max_iter, tol],
+        default: false,
+        parallel: true,
+        deterministic: true,
+        exportable: vec!["native", "json", "onnx"],
+        encoding: Encoding::Dense,
     }
 }
 

@@ -8,14 +8,13 @@
 use dml_core::{Params, Plan, Task};
 use linfa::{Dataset, traits::Fit as _};
 use linfa_linear::LinearRegression;
-use ndarray::{Array2, Axis};
+use ndarray::Axis;
 
 use super::gram::{self, Affine, Moments, Targets};
 use crate::{
     error::WorkError,
     kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit, Folded, Learner, Shape},
 };
 
 /// The kind `linfa_linear`.
@@ -71,17 +70,5 @@ impl Learner for LinfaLinear {
     fn fold(&self, _: &Fit, _: u32, (): (), partials: Vec<Affine>) -> Result<Folded<(), Affine>, WorkError> {
         let missing = || WorkError::Input("linfa_linear has one unit".into());
         partials.into_iter().next().map(Folded::Done).ok_or_else(missing)
-    }
-
-    fn predict(&self, model: &Affine, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Affine) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Affine, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        Some(model.onnx(graph, x))
     }
 }

@@ -4,114 +4,70 @@
 //! exactly 0), as scikit-learn does; intercepts are free; two classes share one weight vector. Thanks to the penalty,
 //! classes that can be told apart perfectly have finite weights too. See [`super::descent`] for the search.
 
-use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
+use dml_core::Task;
 
 use super::{
-    descent::{self, Found, Goal, Loss, Search, pairs},
+    descent::{self, Descent, Goal, Loss, pairs},
     panel::{Column, ROWS},
     softmax::{Softmax, outputs, softmax},
 };
 use crate::{
-    error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit},
 };
 
-/// The kind `logistic`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Logistic;
+/// The learner of the kind `logistic`.
+pub const LOGISTIC: Descent<Softmax> =
+    Descent { kind, outputs, start: Softmax::zeros, goal, model: Softmax::of };
 
 /// The logarithm of the probability that a row's class is told not to have, times the class's weight.
 struct LogLoss {
     weights: Vec<f64>,
 }
 
-/// What the parameters ask for, told to `then`.
-fn with_goal<T>(fit: &Fit, then: impl FnOnce(&Goal) -> Result<T, WorkError>) -> Result<T, WorkError> {
+/// What the parameters ask for.
+fn goal(fit: &Fit) -> Goal {
     let strength = 1.0 / fit.params.float("C");
     let lasso = fit.params.text("penalty") == "l1";
-    then(&Goal {
+    Goal {
         kind: "logistic",
-        loss: &LogLoss { weights: fit.class_weights() },
+        loss: Box::new(LogLoss { weights: fit.class_weights() }),
         l1: if lasso { strength } else { 0.0 },
         l2: if lasso { 0.0 } else { strength },
         per_row: false,
         tol: fit.params.float("tol"),
         relative: false,
         max_iter: fit.params.int("max_iter"),
-    })
+    }
 }
 
-impl Learner for Logistic {
-    type State = Search;
-    type Partial = Found;
-    type Model = Softmax;
-
-    fn kind(&self) -> Kind {
-        let [max_iter, tol] = descent::params();
-        Kind {
-            name: "logistic",
-            about: "Logistic regression: each class has a weighted sum of the features, the sums make probabilities.",
-            tasks: vec![Task::Classification],
-            params: vec![
-                Param {
-                    name: "C",
-                    about: "The inverse of the penalty on the size of the weights: greater trusts the data more.",
-                    domain: Domain::Float { default: 1.0, min: 1e-9, max: 1e9 },
-                },
-                Param {
-                    name: "penalty",
-                    about: "l2 keeps weights small, l1 makes those that matter little exactly 0.",
-                    domain: Domain::Choice { default: "l2", choices: &["l2", "l1"] },
-                },
-                Param::class_weight(),
-                max_iter,
-                tol,
-            ],
-            default: true,
-            parallel: true,
-            deterministic: true,
-            exportable: vec!["native", "json", "onnx"],
-            encoding: Encoding::Dense,
-        }
-    }
-
-    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        descent::plan(outputs(shape.classes), params, shape)
-    }
-
-    fn start(&self, fit: &Fit) -> Result<Search, WorkError> {
-        fit.at_least_two_classes("logistic")?;
-        Ok(Search::from(vec![0.0; outputs(fit.classes) * (fit.rows.width() + 1)]))
-    }
-
-    fn unit(&self, fit: &Fit, round: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
-        with_goal(fit, |goal| descent::unit(fit, round, index, search, goal))
-    }
-
-    fn fold(
-        &self,
-        fit: &Fit,
-        round: u32,
-        search: Search,
-        partials: Vec<Found>,
-    ) -> Result<Folded<Search, Softmax>, WorkError> {
-        let folded = with_goal(fit, |goal| descent::fold(fit, round, search, partials, goal))?;
-        Ok(folded.map(|outputs| Softmax { classes: fit.classes, outputs }))
-    }
-
-    fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Softmax) -> Option<Vec<f64>> {
-        model.importance()
-    }
-
-    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        model.onnx(graph, x)
+/// Its name, tasks, parameters and properties.
+fn kind() -> Kind {
+    let [max_iter, tol] = descent::params();
+    Kind {
+        name: "logistic",
+        about: "Logistic regression: each class has a weighted sum of the features, the sums make probabilities.",
+        tasks: vec![Task::Classification],
+        params: vec![
+            Param {
+                name: "C",
+                about: "The inverse of the penalty on the size of the weights: greater trusts the data more.",
+                domain: Domain::Float { default: 1.0, min: 1e-9, max: 1e9 },
+            },
+            Param {
+                name: "penalty",
+                about: "l2 keeps weights small, l1 makes those that matter little exactly 0.",
+                domain: Domain::Choice { default: "l2", choices: &["l2", "l1"] },
+            },
+            Param::class_weight(),
+            max_iter,
+            tol,
+        ],
+        default: true,
+        parallel: true,
+        deterministic: true,
+        exportable: vec!["native", "json", "onnx"],
+        encoding: Encoding::Dense,
     }
 }
 
@@ -176,18 +132,23 @@ impl LogLoss {
 
 #[cfg(test)]
 mod tests {
-    use dml_core::Value;
+    use dml_core::{Params, Plan, Value};
+    use ndarray::Array2;
 
     use super::*;
-    use crate::{learner::Block, learners::testing};
+    use crate::{
+        WorkError,
+        learner::{Block, Predict, Scores},
+        learners::testing,
+    };
 
     fn fit(block: &Block, classes: usize, c: f64) -> Result<Softmax, WorkError> {
         let given = testing::params(&[("C", Value::Float(c)), ("tol", Value::Float(1e-9))]);
-        testing::run(&Logistic, block, &given, Task::Classification, classes)
+        testing::run(&LOGISTIC, block, &given, Task::Classification, classes)
     }
 
     fn predict(model: &Softmax, block: &Block) -> Array2<f64> {
-        match Logistic.predict(model, &block.x) {
+        match model.predict(&block.x) {
             Scores::Probabilities(p) => p,
             Scores::Values(_) => unreachable!("a classification"),
         }
@@ -232,7 +193,7 @@ mod tests {
             let model = fit(&block, classes, c).unwrap();
             let slope = greatest_slope(&model, &block, c);
             assert!(slope < 1e-3, "{width} features, {classes} classes, C {c}: {slope}");
-            assert!(Logistic.importance(&model).unwrap().len() == width as usize + 3);
+            assert!(model.importance().unwrap().len() == width as usize + 3);
         }
     }
 
@@ -271,7 +232,7 @@ mod tests {
                 )
             });
             let given = testing::params(&[("C", Value::Float(c))]);
-            let model = testing::run(&Logistic, &block, &given, Task::Classification, classes).unwrap();
+            let model = testing::run(&LOGISTIC, &block, &given, Task::Classification, classes).unwrap();
             assert!(model.outputs.iter().flatten().all(|w| w.is_finite()), "{model:?}");
             let p = predict(&model, &block);
             assert!((0..60).all(|i| p[[i, block.y[i] as usize]] > 0.5), "{classes} {c}");
@@ -285,7 +246,7 @@ mod tests {
             let run = |chunks, units| {
                 let plan = Plan { rounds: 131, units, fold: true };
                 testing::run_cut(
-                    &Logistic,
+                    &LOGISTIC,
                     &block,
                     &Params::default(),
                     Task::Classification,

@@ -7,6 +7,7 @@
 
 use dml_core::{Params, Plan, Task};
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 
 use super::{
     counts::{self, Counts},
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     error::WorkError,
     kind::Kind,
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
+    learner::{Encoding, Fit, Folded, Learner, Predict, Scores, Shape},
     onnx,
 };
 
@@ -23,10 +24,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MultinomialNb;
 
+/// The logarithms of the chances of features, whose sizes do not say how much a feature contributes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chances(pub Softmax);
+
 impl Learner for MultinomialNb {
     type State = ();
     type Partial = Vec<Counts>;
-    type Model = Softmax;
+    type Model = Chances;
 
     fn kind(&self) -> Kind {
         Kind {
@@ -63,7 +68,7 @@ impl Learner for MultinomialNb {
         _: u32,
         (): (),
         partials: Vec<Vec<Counts>>,
-    ) -> Result<Folded<(), Softmax>, WorkError> {
+    ) -> Result<Folded<(), Chances>, WorkError> {
         let (counts, alpha) = (counts::total(fit, &partials)?, fit.params.float("alpha"));
         let row = |(class, prior): (&Counts, f64)| {
             let all = class.sums.iter().map(|sum| sum + alpha).sum::<f64>();
@@ -71,14 +76,16 @@ impl Learner for MultinomialNb {
             logs.chain([prior]).collect::<Vec<f64>>()
         };
         let rows = counts.iter().zip(counts::priors(fit, &counts)).map(row).collect();
-        Ok(Folded::Done(Softmax::from_classes(rows)))
+        Ok(Folded::Done(Chances(Softmax::from_classes(rows))))
+    }
+}
+
+impl Predict for Chances {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        self.0.predict(x)
     }
 
-    fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        model.onnx(graph, x)
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        self.0.onnx(graph, x)
     }
 }

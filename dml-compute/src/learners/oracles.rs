@@ -8,12 +8,12 @@ use dml_core::{Task, Value};
 use ndarray::Array2;
 
 use super::{
-    bernoulli_nb::BernoulliNb, elastic_net::ElasticNet, gaussian_nb::GaussianNb, glm::Glm,
-    knn_classifier::KnnClassifier, knn_regressor::KnnRegressor, lasso::Lasso, linear_svm::LinearSvm,
-    linear_svr::LinearSvr, logistic::Logistic, multinomial_nb::MultinomialNb,
-    ridge_classifier::RidgeClassifier, sgd_classifier::SgdClassifier, sgd_regressor::SgdRegressor, testing,
+    bernoulli_nb::BernoulliNb, elastic_net::ElasticNet, gaussian_nb::GaussianNb, glm::GLM,
+    knn_classifier::KnnClassifier, knn_regressor::KnnRegressor, lasso::Lasso, linear_svm::LINEAR_SVM,
+    linear_svr::LINEAR_SVR, logistic::LOGISTIC, multinomial_nb::MultinomialNb,
+    ridge_classifier::RidgeClassifier, sgd_classifier::SGD_CLASSIFIER, sgd_regressor::SGD_REGRESSOR, testing,
 };
-use crate::learner::{Block, Learner, Scores};
+use crate::learner::{Block, Learner, Predict, Scores};
 
 fn x(i: u64) -> Vec<f64> {
     (0..3).map(|j| ((i * i * (j + 1) + 7 * i * (j + 2) + 3 * j) % 19) as f64 / 9.0 - 1.0).collect()
@@ -64,7 +64,7 @@ fn check<L: Learner>(
         let plan = learner.plan(&complete, &testing::Table::new(block, chunks, classes).shape());
         let plan = if learner.kind().parallel { dml_core::Plan { units, ..plan } } else { plan };
         let model = testing::run_cut(learner, block, &params, task, classes, chunks, Some(plan)).unwrap();
-        let scores = match learner.predict(&model, asked) {
+        let scores = match model.predict(asked) {
             Scores::Values(values) => values.to_vec(),
             Scores::Probabilities(p) if classes == 2 => p.column(1).to_vec(),
             Scores::Probabilities(p) => p.iter().copied().collect(),
@@ -103,7 +103,7 @@ fn regressions_with_penalties() {
     let given = [float("alpha", 0.3), float("l1_ratio", 0.4), tol, LONG];
     check(&ElasticNet, &block, &block.x, 0, &given, &[2.681501844, 4.399103604, 3.974727776]);
     let given = [float("C", 0.5), float("epsilon", 0.25), EXACT];
-    check(&LinearSvr, &block, &block.x, 0, &given, &[2.24058727, 4.867274783, 3.754820731]);
+    check(&LINEAR_SVR, &block, &block.x, 0, &given, &[2.24058727, 4.867274783, 3.754820731]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn generalised_linear_models() {
         (amount, 3.0, [0.823050873, 2.862455798, 2.609560836]),
     ] {
         let block = table(y);
-        check(&Glm, &block, &block.x, 0, &[float("power", power), float("alpha", 0.1), EXACT], &expected);
+        check(&GLM, &block, &block.x, 0, &[float("power", power), float("alpha", 0.1), EXACT], &expected);
     }
 }
 
@@ -141,23 +141,23 @@ fn linear_classifiers() {
         check(&RidgeClassifier, &of_two, x, 2, &given, &two);
         check(&RidgeClassifier, &of_three, x, 3, &given, &three);
         let given = [float("C", 2.0), word("class_weight", weight), EXACT];
-        check(&Logistic, &of_three, x, 3, &given, &logistic);
+        check(&LOGISTIC, &of_three, x, 3, &given, &logistic);
     }
     let given = [float("C", 0.4), word("penalty", "l1"), EXACT];
-    check(&Logistic, &of_two, x, 2, &given, &[0.038075383, 0.782936335, 0.664013204]);
+    check(&LOGISTIC, &of_two, x, 2, &given, &[0.038075383, 0.782936335, 0.664013204]);
     let expected = [0.33882844, 0.627932272, 0.033239288, 0.080347021, 0.283076253, 0.636576726];
-    check(&Logistic, &of_three, x, 3, &given, &expected);
+    check(&LOGISTIC, &of_three, x, 3, &given, &expected);
     let given = [float("C", 0.7), EXACT];
-    check(&LinearSvm, &of_two, x, 2, &given, &[0.118179916, 0.673580783, 0.483729978]);
+    check(&LINEAR_SVM, &of_two, x, 2, &given, &[0.118179916, 0.673580783, 0.483729978]);
     let given = [float("C", 0.7), word("class_weight", "balanced"), EXACT];
     let expected = [0.548557006, 0.397501946, 0.053941049, 0.076971266, 0.249665525, 0.67336321];
-    check(&LinearSvm, &of_three, x, 3, &given, &expected);
+    check(&LINEAR_SVM, &of_three, x, 3, &given, &expected);
 }
 
 #[test]
 fn an_l1_penalty_makes_weights_zero() {
     let given = testing::params(&[float("C", 0.4), word("penalty", "l1"), EXACT]);
-    let model = testing::run(&Logistic, &table(two), &given, Task::Classification, 2).unwrap();
+    let model = testing::run(&LOGISTIC, &table(two), &given, Task::Classification, 2).unwrap();
     let [weights] = model.outputs.as_slice() else { panic!("two classes have one output") };
     assert!((weights[0] - 2.70733729).abs() < 1e-6, "{weights:?}");
     assert_eq!(weights[1..3], [0.0, 0.0]);
@@ -228,7 +228,7 @@ fn a_descent_row_by_row_comes_near_the_least_loss() {
     let features = |i| (0..3).map(|j| testing::noise(i, j)).collect::<Vec<f64>>();
     let block = testing::block(rows, |i| (features(i), linear(i) + 0.1 * testing::noise(i, 9)));
     let given = testing::params(&[float("tol", 1e-6)]);
-    let model = testing::run(&SgdRegressor, &block, &given, Task::Regression, 0).unwrap();
+    let model = testing::run(&SGD_REGRESSOR, &block, &given, Task::Regression, 0).unwrap();
     for (weight, expected) in model.weights.iter().chain([&model.intercept]).zip([2.0, -1.0, 0.0, 3.0]) {
         assert!((weight - expected).abs() < 0.02, "{model:?}");
     }
@@ -237,14 +237,14 @@ fn a_descent_row_by_row_comes_near_the_least_loss() {
         let block = testing::block(rows, |i| (features(i), class(i)));
         for loss in ["hinge", "log_loss"] {
             let given = testing::params(&[word("loss", loss), word("class_weight", "balanced")]);
-            let model = testing::run(&SgdClassifier, &block, &given, Task::Classification, classes).unwrap();
+            let model = testing::run(&SGD_CLASSIFIER, &block, &given, Task::Classification, classes).unwrap();
             let accuracy = testing::accuracy(&testing::probabilities(model.predict(&block.x)), &block.y);
             let least = if classes == 2 { 0.98 } else { 0.8 };
             assert!(accuracy > least, "{loss} {classes}: {accuracy}");
         }
     }
     let huge = testing::block(50, |i| (vec![1e8 * testing::noise(i, 0)], 1e300 * testing::noise(i, 1)));
-    let refused = testing::run(&SgdRegressor, &huge, &testing::params(&[]), Task::Regression, 0);
+    let refused = testing::run(&SGD_REGRESSOR, &huge, &testing::params(&[]), Task::Regression, 0);
     assert!(refused.unwrap_err().to_string().contains("went to infinity"));
 }
 
@@ -253,7 +253,7 @@ fn what_a_kind_cannot_learn_from_is_refused_with_the_place() {
     let run = |kind: &str, y: f64| {
         let block = testing::block(9, |i| (x(i), if i == 6 { y } else { 1.0 + i as f64 }));
         let given = testing::params(&[float("power", if kind == "gamma" { 2.0 } else { 1.0 })]);
-        testing::run(&Glm, &block, &given, Task::Regression, 0)
+        testing::run(&GLM, &block, &given, Task::Regression, 0)
     };
     assert!(run("gamma", 0.5).is_ok() && run("poisson", 0.0).is_ok());
     for (kind, y) in [("gamma", 0.0), ("poisson", -0.5)] {
@@ -272,6 +272,6 @@ fn what_a_kind_cannot_learn_from_is_refused_with_the_place() {
     assert!(why.to_string().contains("at most 50 with these"), "{why}");
     let wide = testing::block(9, |i| (vec![i as f64; 2000], (i % 2) as f64));
     let given = testing::params(&[word("penalty", "l1")]);
-    let why = testing::run(&Logistic, &wide, &given, Task::Classification, 2).unwrap_err();
+    let why = testing::run(&LOGISTIC, &wide, &given, Task::Classification, 2).unwrap_err();
     assert!(why.to_string().contains("takes at most 2000 weights"), "{why}");
 }

@@ -22,7 +22,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        learner::{Learner, Shape},
+        learner::{Learner, Predict, Shape},
         learners::{
             decision_tree::DecisionTree,
             testing::{
@@ -43,8 +43,7 @@ mod tests {
         let forest = run(&RANDOM_FOREST, &train, &given, Task::Regression, 0).unwrap();
         let tree = run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap();
         let error = |scores| (values(scores) - &test.y).mapv(|e| e * e).mean().unwrap();
-        let (ours, single) =
-            (error(RANDOM_FOREST.predict(&forest, &test.x)), error(DecisionTree.predict(&tree, &test.x)));
+        let (ours, single) = (error(forest.predict(&test.x)), error(tree.predict(&test.x)));
         assert!(ours < single * 0.75, "forest {ours}, tree {single}");
     }
 
@@ -55,11 +54,11 @@ mod tests {
         let given =
             params(&[("n_estimators", Value::Int(30)), ("max_features", Value::Text("third".into()))]);
         let model = run(&RANDOM_FOREST, &wave, &given, Task::Regression, 0).unwrap();
-        let errors = values(RANDOM_FOREST.predict(&model, &wave.x)) - &wave.y;
+        let errors = values(model.predict(&wave.x)) - &wave.y;
         assert!(errors.mapv(|e| e * e).mean().unwrap() < 1e-3);
         let (train, test) = halves(&block(1000, xor));
         let model = run(&RANDOM_FOREST, &train, &params(&[]), Task::Classification, 2).unwrap();
-        let said = probabilities(RANDOM_FOREST.predict(&model, &test.x));
+        let said = probabilities(model.predict(&test.x));
         assert!(accuracy(&said, &test.y) > 0.95);
         assert!(said.sum_axis(ndarray::Axis(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-12));
     }
@@ -107,6 +106,6 @@ mod tests {
     fn one_row_is_enough() {
         let table = block(1, |_| (vec![f64::NAN], 7.0));
         let model = run(&RANDOM_FOREST, &table, &params(&[]), Task::Regression, 0).unwrap();
-        assert_eq!(values(RANDOM_FOREST.predict(&model, &table.x)).to_vec(), [7.0]);
+        assert_eq!(values(model.predict(&table.x)).to_vec(), [7.0]);
     }
 }

@@ -5,7 +5,6 @@
 //! [`super::gram`].
 
 use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
 
 use super::{
     gram::{self, Affine, Moments, Targets},
@@ -15,8 +14,7 @@ use super::{
 use crate::{
     error::WorkError,
     kind::{Kind, Param},
-    learner::{Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Fit, Folded, Learner, Shape},
 };
 
 /// The kind `ridge_classifier`.
@@ -58,18 +56,6 @@ impl Learner for RidgeClassifier {
             weights.push(intercept);
             weights
         };
-        Ok(Folded::Done(Softmax { classes: fit.classes, outputs: found.into_iter().map(row).collect() }))
-    }
-
-    fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Softmax) -> Option<Vec<f64>> {
-        model.importance()
-    }
-
-    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        model.onnx(graph, x)
+        Ok(Folded::Done(Softmax::of(fit, found.into_iter().map(row).collect())))
     }
 }

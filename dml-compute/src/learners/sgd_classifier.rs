@@ -5,23 +5,20 @@
 //! the descent of all classes ends together. Values are made into probabilities by the softmax, which keeps their order;
 //! for two classes and log_loss it is the logistic function, else they are not calibrated. See [`super::walk`].
 
-use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
+use dml_core::Task;
 
 use super::{
     softmax::{Softmax, outputs},
-    walk::{self, RowLoss, Walk},
+    walk::{self, RowLoss, Stepwise},
 };
 use crate::{
-    error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit},
 };
 
-/// The kind `sgd_classifier`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SgdClassifier;
+/// The learner of the kind `sgd_classifier`.
+pub const SGD_CLASSIFIER: Stepwise<Softmax> =
+    Stepwise { kind, outputs, loss: |fit| Box::new(Margin::new(fit)), model: Softmax::of };
 
 /// The loss of a margin, times the weight of the row's class.
 struct Margin {
@@ -32,80 +29,27 @@ struct Margin {
     ahead: f64,
 }
 
-impl Learner for SgdClassifier {
-    type State = Walk;
-    type Partial = Walk;
-    type Model = Softmax;
-
-    fn kind(&self) -> Kind {
-        Kind {
-            name: "sgd_classifier",
-            about: "Linear classifier that learns row by row: from tables of any length, quickly.",
-            tasks: vec![Task::Classification],
-            params: {
-                let mut params = vec![Param {
-                    name: "loss",
-                    about: "hinge: a support vector machine; log_loss: logistic regression.",
-                    domain: Domain::Choice { default: "hinge", choices: &["hinge", "log_loss"] },
-                }];
-                params.extend(walk::params());
-                params.push(Param::class_weight());
-                params
-            },
-            default: false,
-            parallel: false,
-            deterministic: true,
-            exportable: vec!["native", "json", "onnx"],
-            encoding: Encoding::Dense,
-        }
-    }
-
-    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
-        walk::plan(params, shape)
-    }
-
-    fn start(&self, fit: &Fit) -> Result<Walk, WorkError> {
-        fit.at_least_two_classes("sgd_classifier")?;
-        Ok(Walk::start(fit, outputs(fit.classes)))
-    }
-
-    fn unit(&self, fit: &Fit, _: u32, _: u32, walk: &Walk) -> Result<Walk, WorkError> {
-        walk.go_on(fit, &Margin::new(fit))
-    }
-
-    fn fold(
-        &self,
-        fit: &Fit,
-        round: u32,
-        _: Walk,
-        partials: Vec<Walk>,
-    ) -> Result<Folded<Walk, Softmax>, WorkError> {
-        let none = || WorkError::Input("sgd_classifier has one unit".into());
-        let walk = partials.into_iter().next().ok_or_else(none)?;
-        if !walk.is_finished() && round + 1 < fit.plan.rounds {
-            return Ok(Folded::Next(walk));
-        }
-        Ok(Folded::Done(Softmax { classes: fit.classes, outputs: walk.outputs }))
-    }
-
-    fn so_far(&self, fit: &Fit, walk: Walk) -> Option<Softmax> {
-        Some(Softmax { classes: fit.classes, outputs: walk.outputs })
-    }
-
-    fn is_gradual(&self) -> bool {
-        true
-    }
-
-    fn predict(&self, model: &Softmax, x: &Array2<f64>) -> Scores {
-        model.predict(x)
-    }
-
-    fn importance(&self, model: &Softmax) -> Option<Vec<f64>> {
-        model.importance()
-    }
-
-    fn onnx(&self, model: &Softmax, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        model.onnx(graph, x)
+/// Its name, tasks, parameters and properties.
+fn kind() -> Kind {
+    Kind {
+        name: "sgd_classifier",
+        about: "Linear classifier that learns row by row: from tables of any length, quickly.",
+        tasks: vec![Task::Classification],
+        params: {
+            let mut params = vec![Param {
+                name: "loss",
+                about: "hinge: a support vector machine; log_loss: logistic regression.",
+                domain: Domain::Choice { default: "hinge", choices: &["hinge", "log_loss"] },
+            }];
+            params.extend(walk::params());
+            params.push(Param::class_weight());
+            params
+        },
+        default: false,
+        parallel: false,
+        deterministic: true,
+        exportable: vec!["native", "json", "onnx"],
+        encoding: Encoding::Dense,
     }
 }
 

@@ -4,7 +4,11 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::descent::{GREATEST, bounded};
-use crate::{learner::Scores, onnx};
+use crate::{
+    error::WorkError,
+    learner::{Fit, Predict, Scores},
+    onnx,
+};
 
 /// A row of weights an output, each with a weight a feature and, last, the intercept. Two classes have one output (the
 /// second class against the first), more have one a class.
@@ -55,8 +59,19 @@ impl Softmax {
         Self { classes, outputs: rows }
     }
 
-    /// The probability of each class for each row.
-    pub fn predict(&self, x: &Array2<f64>) -> Scores {
+    /// From the weights that a fit has found.
+    pub(super) fn of(fit: &Fit, outputs: Vec<Vec<f64>>) -> Self {
+        Self { classes: fit.classes, outputs }
+    }
+
+    /// Where a search for the weights may begin.
+    pub(super) fn zeros(fit: &Fit) -> Result<Vec<f64>, WorkError> {
+        Ok(vec![0.0; outputs(fit.classes) * (fit.rows.width() + 1)])
+    }
+}
+
+impl Predict for Softmax {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
         let mut out = Array2::zeros((x.nrows(), self.classes));
         let first = self.classes - self.outputs.len();
         let mut scores = vec![0.0; self.classes];
@@ -73,15 +88,14 @@ impl Softmax {
     }
 
     /// The mean size of each feature's weights: features are standardised, so they compare.
-    pub fn importance(&self) -> Option<Vec<f64>> {
+    fn importance(&self) -> Option<Vec<f64>> {
         let width = self.outputs.first()?.len() - 1;
         let mean =
             |j: usize| self.outputs.iter().map(|w| w[j].abs()).sum::<f64>() / self.outputs.len() as f64;
         Some((0..width).map(mean).collect())
     }
 
-    /// The same function as nodes: `[N, K]`.
-    pub fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
         let first = self.classes - self.outputs.len();
         let width = self.outputs.first()?.len() - 1;
         // A class without weights of its own has the sum 0.

@@ -6,14 +6,14 @@
 //! on. In each epoch the chunks have another order, and the rows in each chunk too; both follow from the seed. It ends
 //! when the loss of an epoch was not less by `tol` a row than the best before, several epochs in a row.
 
-use dml_core::{Params, Plan, rng};
+use dml_core::{Params, Plan, Task, rng};
 use serde::{Deserialize, Serialize};
 
 use super::symmetric::dot;
 use crate::{
     error::WorkError,
-    kind::{Domain, Param},
-    learner::{Block, Fit, Shape},
+    kind::{Domain, Kind, Param},
+    learner::{Block, Fit, Folded, Learner, Predict, Shape},
 };
 
 /// About how many multiplications a unit does.
@@ -26,7 +26,7 @@ const STEEPEST: f64 = 1e12;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Walk {
     /// The weights of each output, its intercept behind them.
-    pub outputs: Vec<Vec<f64>>,
+    outputs: Vec<Vec<f64>>,
     /// How many rows were seen, those of all epochs.
     steps: u64,
     /// How many epochs are done.
@@ -40,6 +40,19 @@ pub struct Walk {
     best: Option<f64>,
     idle: u32,
     finished: bool,
+}
+
+/// The learner of a kind that takes a step after every row.
+#[derive(Debug, Clone, Copy)]
+pub struct Stepwise<M> {
+    /// Its name, tasks, parameters and properties.
+    pub(super) kind: fn() -> Kind,
+    /// How many outputs a row has when there are so many classes.
+    pub(super) outputs: fn(usize) -> usize,
+    /// The loss of a row.
+    pub(super) loss: fn(&Fit) -> Box<dyn RowLoss>,
+    /// The model of these weights of each output, its intercept behind them.
+    pub(super) model: fn(&Fit, Vec<Vec<f64>>) -> M,
 }
 
 /// The loss of a row and its slope, for each output.
@@ -77,15 +90,59 @@ pub fn params() -> Vec<Param> {
     ]
 }
 
-/// A round takes at least a chunk.
-pub fn plan(params: &Params, shape: &Shape) -> Plan {
-    let rounds = (shape.chunks.max(1) as u64).saturating_mul(params.int("max_iter").max(1) as u64);
-    Plan::sequential(rounds.min(u64::from(u32::MAX)) as u32)
+impl<M: Predict> Learner for Stepwise<M> {
+    type State = Walk;
+    type Partial = Walk;
+    type Model = M;
+
+    fn kind(&self) -> Kind {
+        (self.kind)()
+    }
+
+    /// A round takes at least a chunk.
+    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
+        let rounds = (shape.chunks.max(1) as u64).saturating_mul(params.int("max_iter").max(1) as u64);
+        Plan::sequential(rounds.min(u64::from(u32::MAX)) as u32)
+    }
+
+    fn start(&self, fit: &Fit) -> Result<Walk, WorkError> {
+        if fit.task == Task::Classification {
+            fit.at_least_two_classes(self.kind().name)?;
+        }
+        Ok(Walk::start(fit, (self.outputs)(fit.classes)))
+    }
+
+    fn unit(&self, fit: &Fit, _: u32, _: u32, walk: &Walk) -> Result<Walk, WorkError> {
+        walk.go_on(fit, &*(self.loss)(fit))
+    }
+
+    fn fold(
+        &self,
+        fit: &Fit,
+        round: u32,
+        _: Walk,
+        partials: Vec<Walk>,
+    ) -> Result<Folded<Walk, M>, WorkError> {
+        let none = || WorkError::Input(format!("{} has one unit", self.kind().name));
+        let walk = partials.into_iter().next().ok_or_else(none)?;
+        if !walk.finished && round + 1 < fit.plan.rounds {
+            return Ok(Folded::Next(walk));
+        }
+        Ok(Folded::Done((self.model)(fit, walk.outputs)))
+    }
+
+    fn so_far(&self, fit: &Fit, walk: Walk) -> Option<M> {
+        Some((self.model)(fit, walk.outputs))
+    }
+
+    fn is_gradual(&self) -> bool {
+        true
+    }
 }
 
 impl Walk {
     /// Zeros.
-    pub fn start(fit: &Fit, outputs: usize) -> Self {
+    fn start(fit: &Fit, outputs: usize) -> Self {
         Self {
             outputs: vec![vec![0.0; fit.rows.width() + 1]; outputs],
             steps: 0,
@@ -99,13 +156,8 @@ impl Walk {
         }
     }
 
-    /// Whether the weights are the result.
-    pub fn is_finished(&self) -> bool {
-        self.finished
-    }
-
     /// The state after a unit's work.
-    pub fn go_on(&self, fit: &Fit, loss: &dyn RowLoss) -> Result<Self, WorkError> {
+    fn go_on(&self, fit: &Fit, loss: &dyn RowLoss) -> Result<Self, WorkError> {
         let (mut walk, chunks) = (self.clone(), fit.rows.chunks());
         let width = (fit.rows.width() + 1) as u64 * walk.outputs.len() as u64 * 4;
         let mut work = 0;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a column an input ──> pipeline ──> the kind's own nodes ──> scores ──> outputs
-//!                       pipeline.rs  Learner::onnx            shapes.rs
+//!                       pipeline.rs  Predict::onnx            shapes.rs
 //!                                    shapes.rs, neighbors.rs, trees.rs
 //! ```
 //!

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dml_core::{ColumnType, Params, Plan};
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::{
-    Encoding, Fit, Folded, Kind, Learner, Scores, Shape,
+    Encoding, Fit, Folded, Kind, Learner, Predict, Scores, Shape,
     learners::{
         gaussian_nb,
         gram::Affine,
@@ -224,7 +225,15 @@ fn files_are_golden_a_shape() {
         ("affine", model("ridge", &[], DENSE, &affine())),
         ("two classes", model("logistic", &["no", "yes"], DENSE, &softmax(2, 1))),
         ("three classes", model("logistic", &["a", "b", "c"], DENSE, &softmax(3, 3))),
-        ("gaussian", model("gaussian_nb", &["no", "yes"], DENSE, &vec![class(0.0, 0.25), class(1.0, 0.75)])),
+        (
+            "gaussian",
+            model(
+                "gaussian_nb",
+                &["no", "yes"],
+                DENSE,
+                &gaussian_nb::Classes(vec![class(0.0, 0.25), class(1.0, 0.75)]),
+            ),
+        ),
         ("sum", model("gradient_boosting", &[], CODES, &ensemble(Link::Identity, &[3.0], single()))),
         ("mean", model("random_forest", &[], CODES, &ensemble(Link::Mean, &[0.0], single()))),
         ("shares", model("random_forest", &["no", "yes"], CODES, &ensemble(Link::Shares, &[0.0; 2], shares))),
@@ -360,10 +369,13 @@ fn trees_of_both_sorts_in_one_model_are_refused() {
 /// A kind that has no file.
 struct Silent;
 
+#[derive(Serialize, Deserialize)]
+struct Column;
+
 impl Learner for Silent {
     type State = ();
     type Partial = ();
-    type Model = u8;
+    type Model = Column;
 
     fn kind(&self) -> Kind {
         Kind {
@@ -391,11 +403,13 @@ impl Learner for Silent {
         Ok(())
     }
 
-    fn fold(&self, _: &Fit, _: u32, (): (), _: Vec<()>) -> Result<Folded<(), u8>, WorkError> {
-        Ok(Folded::Done(0))
+    fn fold(&self, _: &Fit, _: u32, (): (), _: Vec<()>) -> Result<Folded<(), Column>, WorkError> {
+        Ok(Folded::Done(Column))
     }
+}
 
-    fn predict(&self, _: &u8, x: &Array2<f64>) -> Scores {
+impl Predict for Column {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
         Scores::Values(x.column(0).to_owned())
     }
 }
@@ -404,7 +418,7 @@ impl Learner for Silent {
 fn a_kind_without_a_file_is_refused_and_others_are_named() {
     let mut registry = Registry::default();
     registry.add(Silent).unwrap();
-    let model = model("silent", &[], DENSE, &0u8);
+    let model = model("silent", &[], DENSE, &Column);
     let error = model.to_onnx(&registry, "").unwrap_err().to_string();
     assert!(
         error.starts_with("a model of the kind silent cannot be taken away as ONNX; kinds that can are ")

@@ -13,7 +13,7 @@ mod sums;
 
 use std::sync::Arc;
 
-use dml_core::{Params, Plan};
+use dml_core::{Params, Plan, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ use sums::{MAX_LASSO, MAX_NEWTON};
 use super::panel::Column;
 use crate::{
     error::WorkError,
-    kind::{Domain, Param},
-    learner::{Block, Fit, Folded, Shape},
+    kind::{Domain, Kind, Param},
+    learner::{Block, Fit, Folded, Learner, Predict, Shape},
 };
 
 /// About how many multiplications a unit does.
@@ -59,12 +59,27 @@ pub trait Loss: Sync {
     }
 }
 
+/// The learner of a kind whose models are the weights with the least loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Descent<M> {
+    /// Its name, tasks, parameters and properties.
+    pub(super) kind: fn() -> Kind,
+    /// How many outputs a row has when there are so many classes.
+    pub(super) outputs: fn(usize) -> usize,
+    /// Where the search begins: all outputs' weights, one after the other, of each its intercept last.
+    pub(super) start: fn(&Fit) -> Result<Vec<f64>, WorkError>,
+    /// What the parameters ask for.
+    pub(super) goal: fn(&Fit) -> Goal,
+    /// The model of these weights of each output, its intercept behind them.
+    pub(super) model: fn(&Fit, Vec<Vec<f64>>) -> M,
+}
+
 /// What is sought: the least of the losses' sum plus `l1 * |w| + l2 / 2 * |w|²`, the intercepts apart.
-pub struct Goal<'a> {
+pub struct Goal {
     /// The kind, for messages.
     pub kind: &'static str,
     /// The loss of a row.
-    pub loss: &'a dyn Loss,
+    pub loss: Box<dyn Loss>,
     /// What the sum of the weights' sizes counts.
     pub l1: f64,
     /// What half the sum of the squared weights counts.
@@ -104,70 +119,97 @@ pub fn params() -> [Param; 2] {
     ]
 }
 
-/// Rounds of units of about a second.
-pub fn plan(outputs: usize, params: &Params, shape: &Shape) -> Plan {
-    // Encoding is taken to double the columns. Halvings are rare, yet have rounds of their own.
-    let weights = (outputs * (2 * shape.columns + 1)) as u64;
-    let rows = (UNIT_WORK / work_per_row(weights)).min(UNIT_CELLS / shape.columns.max(1) as u64);
-    let rounds = params.int("max_iter").clamp(1, 10_000) as u32 + MAX_HALVINGS + 2;
-    Plan::over_chunks(rounds, shape.rows, shape.chunks, rows.max(1024))
-}
+impl<M: Predict> Learner for Descent<M> {
+    type State = Search;
+    type Partial = Found;
+    type Model = M;
 
-/// A unit of a round.
-pub fn unit(fit: &Fit, round: u32, index: u32, search: &Search, goal: &Goal) -> Result<Found, WorkError> {
-    if goal.l1 > 0.0 && search.point.len() > MAX_LASSO {
-        let (kind, weights) = (goal.kind, search.point.len());
-        return Err(WorkError::Input(format!(
-            "the penalty l1 of {kind} takes at most {MAX_LASSO} weights, and these features and classes have {weights}: \
-             leave out text columns with many values, or choose the penalty l2"
-        )));
+    fn kind(&self) -> Kind {
+        (self.kind)()
     }
-    let nothing = || Sums::zero(search.point.len(), goal);
-    if fit.plan.units == 1 {
-        let chunks = 0..fit.rows.chunks();
-        let blocks = chunks.map(|chunk| fit.rows.block(chunk)).collect::<Result<Vec<_>, _>>()?;
-        return Ok(Found::Went(descend(search.clone(), &blocks, goal)?));
-    }
-    if round > 0 {
-        let mut sums = nothing();
-        let chunks = fit.plan.share(index, fit.rows.chunks());
-        fit.each_block(chunks, |block| Sums::of(block, &search.point, goal), |part| sums.add(&part))?;
-        return Ok(Found::Sums(sums));
-    }
-    if index > 0 {
-        return Ok(Found::Sums(nothing()));
-    }
-    let sample = fit.rows.sample()?;
-    if sample.y.is_empty() {
-        return Ok(Found::Sums(nothing()));
-    }
-    let parts: Vec<Arc<Block>> = sample.parts(SAMPLE_ROWS).map(Arc::new).collect();
-    let found = descend(search.clone(), &parts, goal)?;
-    Ok(Found::Went(Search::from(found.best())))
-}
 
-/// The end of a round: at last the weights of each output, its intercept behind them.
-pub fn fold(
-    fit: &Fit,
-    round: u32,
-    mut search: Search,
-    partials: Vec<Found>,
-    goal: &Goal,
-) -> Result<Folded<Search, Vec<Vec<f64>>>, WorkError> {
-    let mut sums = Sums::zero(search.point.len(), goal);
-    for partial in partials {
-        match partial {
-            Found::Sums(partial) => sums.add(&partial),
-            Found::Went(further) => search = further,
+    /// Rounds of units of about a second.
+    fn plan(&self, params: &Params, shape: &Shape) -> Plan {
+        // Encoding is taken to double the columns. Halvings are rare, yet have rounds of their own.
+        let weights = ((self.outputs)(shape.classes) * (2 * shape.columns + 1)) as u64;
+        let rows = (UNIT_WORK / work_per_row(weights)).min(UNIT_CELLS / shape.columns.max(1) as u64);
+        let rounds = params.int("max_iter").clamp(1, 10_000) as u32 + MAX_HALVINGS + 2;
+        Plan::over_chunks(rounds, shape.rows, shape.chunks, rows.max(1024))
+    }
+
+    fn start(&self, fit: &Fit) -> Result<Search, WorkError> {
+        if fit.task == Task::Classification {
+            fit.at_least_two_classes(self.kind().name)?;
         }
+        (self.start)(fit).map(Search::from)
     }
-    if fit.plan.units > 1 && round > 0 {
-        search.advance(goal, sums)?;
+
+    fn unit(&self, fit: &Fit, round: u32, index: u32, search: &Search) -> Result<Found, WorkError> {
+        let goal = &(self.goal)(fit);
+        if goal.l1 > 0.0 && search.point.len() > MAX_LASSO {
+            let (kind, weights) = (goal.kind, search.point.len());
+            return Err(WorkError::Input(format!(
+                "the penalty l1 of {kind} takes at most {MAX_LASSO} weights, and these features and classes have \
+                 {weights}: leave out text columns with many values, or choose the penalty l2"
+            )));
+        }
+        let nothing = || Sums::zero(search.point.len(), goal);
+        if fit.plan.units == 1 {
+            let chunks = 0..fit.rows.chunks();
+            let blocks = chunks.map(|chunk| fit.rows.block(chunk)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(Found::Went(descend(search.clone(), &blocks, goal)?));
+        }
+        if round > 0 {
+            let mut sums = nothing();
+            let chunks = fit.plan.share(index, fit.rows.chunks());
+            fit.each_block(chunks, |block| Sums::of(block, &search.point, goal), |part| sums.add(&part))?;
+            return Ok(Found::Sums(sums));
+        }
+        if index > 0 {
+            return Ok(Found::Sums(nothing()));
+        }
+        let sample = fit.rows.sample()?;
+        if sample.y.is_empty() {
+            return Ok(Found::Sums(nothing()));
+        }
+        let parts: Vec<Arc<Block>> = sample.parts(SAMPLE_ROWS).map(Arc::new).collect();
+        let found = descend(search.clone(), &parts, goal)?;
+        Ok(Found::Went(Search::from(found.best())))
     }
-    if !search.is_finished() && round + 1 < fit.plan.rounds {
-        return Ok(Folded::Next(search));
+
+    fn fold(
+        &self,
+        fit: &Fit,
+        round: u32,
+        mut search: Search,
+        partials: Vec<Found>,
+    ) -> Result<Folded<Search, M>, WorkError> {
+        let goal = &(self.goal)(fit);
+        let mut sums = Sums::zero(search.point.len(), goal);
+        for partial in partials {
+            match partial {
+                Found::Sums(partial) => sums.add(&partial),
+                Found::Went(further) => search = further,
+            }
+        }
+        if fit.plan.units > 1 && round > 0 {
+            search.advance(goal, sums)?;
+        }
+        if !search.is_finished() && round + 1 < fit.plan.rounds {
+            return Ok(Folded::Next(search));
+        }
+        let outputs = search.best().chunks(fit.rows.width() + 1).map(<[f64]>::to_vec).collect();
+        Ok(Folded::Done((self.model)(fit, outputs)))
     }
-    Ok(Folded::Done(search.best().chunks(fit.rows.width() + 1).map(<[f64]>::to_vec).collect()))
+}
+
+/// Where the search for one output's weights may begin: all 0, but for an intercept that follows from the mean target of
+/// some rows.
+pub fn from_mean(fit: &Fit, intercept: impl Fn(f64) -> f64) -> Result<Vec<f64>, WorkError> {
+    let mean = fit.rows.sample()?.y.mean().unwrap_or(f64::NAN);
+    let mut point = vec![0.0; fit.rows.width() + 1];
+    point[fit.rows.width()] = intercept(mean);
+    Ok(point)
 }
 
 /// The pairs a <= b of outputs that have second derivatives.

@@ -2,7 +2,7 @@ use dml_core::Value;
 
 use super::*;
 use crate::{
-    learner::Block,
+    learner::{Block, Predict, Scores},
     learners::testing::{
         Table, accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, through_bytes,
         values, xor,
@@ -26,17 +26,17 @@ fn learns_a_wave_xor_and_rings() {
     let smooth = block(2000, |row| (vec![noise(row, 0) * 3.0], libm::sin(noise(row, 0) * 3.0)));
     let (train, test) = halves(&smooth);
     let model = run(&LEARNER, &train, &trees(100), Task::Regression, 0).unwrap();
-    let errors = values(LEARNER.predict(&model, &test.x)) - &test.y;
+    let errors = values(model.predict(&test.x)) - &test.y;
     assert!(errors.mapv(|e| e * e).mean().unwrap() < 1e-3);
 
     let (train, test) = halves(&block(2000, xor));
     let model = run(&LEARNER, &train, &trees(50), Task::Classification, 2).unwrap();
-    assert!(accuracy(&probabilities(LEARNER.predict(&model, &test.x)), &test.y) > 0.97);
+    assert!(accuracy(&probabilities(model.predict(&test.x)), &test.y) > 0.97);
 
     let (train, test) = halves(&block(3000, rings));
     let model = run(&LEARNER, &train, &trees(40), Task::Classification, 3).unwrap();
     assert_eq!(model.trees().len(), 120);
-    let said = probabilities(LEARNER.predict(&model, &test.x));
+    let said = probabilities(model.predict(&test.x));
     assert!(accuracy(&said, &test.y) > 0.83, "{}", accuracy(&said, &test.y));
     assert!(said.sum_axis(ndarray::Axis(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-12));
 }
@@ -45,7 +45,7 @@ fn learns_a_wave_xor_and_rings() {
 fn loss(model: &Ensemble, table: &Block, count: usize) -> f64 {
     let first = Ensemble::new(model.link(), model.width(), model.base().to_vec());
     let first = first.with(model.trees()[..count].to_vec()).unwrap();
-    let losses = match first.scores(&table.x) {
+    let losses = match first.predict(&table.x) {
         Scores::Values(v) => (v - &table.y).mapv(|e| e * e).to_vec(),
         Scores::Probabilities(p) => {
             let rows = table.y.iter().enumerate();
@@ -192,7 +192,7 @@ fn a_balanced_fit_finds_a_rare_class() {
     let recall = |class_weight: &str| {
         let given = [("n_estimators", Value::Int(20)), ("class_weight", Value::Text(class_weight.into()))];
         let model = run(&LEARNER, &train, &params(&given), Task::Classification, 2).unwrap();
-        let said = probabilities(LEARNER.predict(&model, &test.x));
+        let said = probabilities(model.predict(&test.x));
         let rows = test.y.iter().enumerate().filter(|(_, y)| **y == 1.0).map(|(i, _)| said[(i, 1)] > 0.5);
         rows.clone().filter(|hit| *hit).count() as f64 / rows.count() as f64
     };
@@ -242,13 +242,13 @@ fn odd_tables_give_a_model() {
     let huge = block(50, |row| (vec![row as f64], if row % 2 == 0 { f64::MAX } else { -f64::MAX }));
     for table in [&one, &constant, &huge] {
         let model = run(&LEARNER, table, &trees(9), Task::Regression, 0).unwrap();
-        let said = values(LEARNER.predict(&model, &table.x));
+        let said = values(model.predict(&table.x));
         assert!(said.iter().all(|v| v.is_finite()), "{said}");
     }
     let single = block(20, |row| (vec![noise(row, 0)], 0.0));
     for classes in 1..4 {
         let model = run(&LEARNER, &single, &trees(9), Task::Classification, classes).unwrap();
-        let said = probabilities(LEARNER.predict(&model, &single.x));
+        let said = probabilities(model.predict(&single.x));
         assert_eq!(said.ncols(), classes);
         assert!(said.column(0).iter().all(|&p| p > 0.9), "{said}");
     }
@@ -258,14 +258,14 @@ fn odd_tables_give_a_model() {
 fn small_tables_are_split_all_the_same() {
     let table = block(30, |row| (vec![row as f64], f64::from(u32::from(row >= 15))));
     let model = run(&LEARNER, &table, &trees(30), Task::Classification, 2).unwrap();
-    assert_eq!(accuracy(&probabilities(LEARNER.predict(&model, &table.x)), &table.y), 1.0);
+    assert_eq!(accuracy(&probabilities(model.predict(&table.x)), &table.y), 1.0);
 }
 
 #[test]
 fn importance_is_where_the_signal_is() {
     let table = block(500, |row| (vec![noise(row, 1), noise(row, 0), f64::NAN], noise(row, 0)));
     let model = run(&LEARNER, &table, &trees(20), Task::Regression, 0).unwrap();
-    let importance = LEARNER.importance(&model).unwrap();
+    let importance = model.importance().unwrap();
     assert!(importance[1] > importance[0] * 20.0 && importance[2] == 0.0, "{importance:?}");
 }
 

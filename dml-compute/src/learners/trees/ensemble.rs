@@ -8,7 +8,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{leaves::Leaves, tree::Tree, walk::Walk};
-use crate::{error::WorkError, learner::Scores, metrics::is_looked_at};
+use crate::{
+    error::WorkError,
+    learner::{Predict, Scores},
+    metrics::is_looked_at,
+    onnx,
+};
 
 /// How the sums of an [`Ensemble`] become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,28 +185,6 @@ impl Ensemble {
         }
     }
 
-    /// What the model says of encoded rows.
-    pub fn scores(&self, x: &Array2<f64>) -> Scores {
-        self.scores_of(self.sums(x), self.trees.len())
-    }
-
-    /// What the model would say had it ended after some of its steps: an iteration, or a tree that knows the whole
-    /// answer.
-    pub(crate) fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        let Some(tree) = self.trees.first() else { return };
-        let a_step = (self.base.len() / tree.outputs()).max(1);
-        let steps = self.trees.len() / a_step;
-        let mut sums = self.no_sums(x.nrows());
-        let mut done = 0;
-        for step in (1..=steps).filter(|&step| is_looked_at(step) || step == steps) {
-            let trees = &self.trees[done * a_step..step * a_step];
-            let walk = Walk::new(trees, self.base.len());
-            self.add(&|values, width, sums| walk.add(values, width, sums), x, &mut sums);
-            done = step;
-            each(step as u32, self.scores_of(sums.clone(), step * a_step));
-        }
-    }
-
     /// The scores that follow from the sums of so many trees.
     fn scores_of(&self, mut sums: Array2<f64>, trees: usize) -> Scores {
         let trees = trees.max(1) as f64;
@@ -225,15 +208,43 @@ impl Ensemble {
             }
         }
     }
+}
+
+impl Predict for Ensemble {
+    fn predict(&self, x: &Array2<f64>) -> Scores {
+        self.scores_of(self.sums(x), self.trees.len())
+    }
+
+    /// A step is an iteration, or a tree that knows the whole answer. A model of one step is not built up in steps.
+    fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
+        let Some(tree) = self.trees.first() else { return };
+        let a_step = (self.base.len() / tree.outputs()).max(1);
+        let steps = self.trees.len() / a_step;
+        if steps == 1 {
+            return;
+        }
+        let mut sums = self.no_sums(x.nrows());
+        let mut done = 0;
+        for step in (1..=steps).filter(|&step| is_looked_at(step) || step == steps) {
+            let trees = &self.trees[done * a_step..step * a_step];
+            let walk = Walk::new(trees, self.base.len());
+            self.add(&|values, width, sums| walk.add(values, width, sums), x, &mut sums);
+            done = step;
+            each(step as u32, self.scores_of(sums.clone(), step * a_step));
+        }
+    }
 
     /// By how much the splits of each feature lowered the loss, all trees together.
-    pub fn importance(&self) -> Vec<f64> {
+    fn importance(&self) -> Option<Vec<f64>> {
         let mut importance = vec![0.0; self.width as usize];
         for (&feature, gain) in self.trees.iter().flat_map(Tree::gains) {
             let sum = &mut importance[feature as usize];
             *sum = f64::min(*sum + gain, f64::MAX);
         }
-        importance
+        Some(importance)
+    }
+    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
+        graph.ensemble(self, x)
     }
 }
 
@@ -270,7 +281,7 @@ mod tests {
         let ensemble = ensemble.with(vec![stump(0), stump(1), stump(0)]).unwrap();
         let x = ndarray::array![[0.0, 0.0], [1.0, 0.0], [f64::NAN, 1.0]];
         assert_eq!(ensemble.sums(&x), ndarray::array![[8.0, 19.0], [12.0, 19.0], [12.0, 21.0]]);
-        assert_eq!(ensemble.importance(), [4.0, 2.0]);
+        assert_eq!(ensemble.importance(), Some(vec![4.0, 2.0]));
         assert_eq!(ensemble.sums(&Array2::zeros((0, 2))).dim(), (0, 2));
     }
 
@@ -291,7 +302,7 @@ mod tests {
                 stages.iter().map(|(steps, _)| *steps).collect::<Vec<_>>(),
                 (1..20).chain([20, 23]).collect::<Vec<_>>()
             );
-            stages.iter().for_each(|(steps, scores)| assert_eq!(*scores, of(*steps as usize).scores(&x)));
+            stages.iter().for_each(|(steps, scores)| assert_eq!(*scores, of(*steps as usize).predict(&x)));
         }
     }
 

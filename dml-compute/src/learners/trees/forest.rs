@@ -1,7 +1,6 @@
 //! What random forests and extremely randomised trees share: many trees of chance, grown side by side.
 
 use dml_core::{Params, Plan, Task, rng};
-use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::{
@@ -14,8 +13,7 @@ use super::{
 use crate::{
     error::WorkError,
     kind::{Domain, Kind, Param},
-    learner::{Encoding, Fit, Folded, Learner, Scores, Shape},
-    onnx,
+    learner::{Encoding, Fit, Folded, Learner, Shape},
 };
 
 /// About how many values the trees of a unit look at: a second of work.
@@ -101,22 +99,6 @@ impl Learner for Forest {
         groups: Vec<Vec<Tree>>,
     ) -> Result<Folded<Bins, Ensemble>, WorkError> {
         Ok(Folded::Done(Ensemble::of_trees(fit.task, bins.width(), groups.into_iter().flatten().collect())?))
-    }
-
-    fn predict(&self, model: &Ensemble, x: &Array2<f64>) -> Scores {
-        model.scores(x)
-    }
-
-    fn staged(&self, model: &Ensemble, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        model.staged(x, each);
-    }
-
-    fn importance(&self, model: &Ensemble) -> Option<Vec<f64>> {
-        Some(model.importance())
-    }
-
-    fn onnx(&self, model: &Ensemble, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        graph.ensemble(model, x)
     }
 }
 
