@@ -1,7 +1,7 @@
 //! The training rows as bytes: each value is the number of its bin.
 //!
-//! They are held twice. Histograms of all features read them row by row, in groups of four features whose sums fit the
-//! first-level cache; parting a node's rows, and sums of few features, read one column.
+//! Histograms of all features read them row by row, in groups of four features whose sums fit the first-level cache;
+//! parting a node's rows, and sums of few features, read one column. Tables that are not large are held both ways.
 
 use std::{ops::Range, sync::Arc};
 
@@ -17,6 +17,8 @@ use crate::{
 
 /// How many features are added up together.
 pub(crate) const GROUP: usize = 4;
+/// From how many bins on a table is held once, row by row: memory is scarcer then than what reading a column of it costs.
+const LARGE: usize = 1 << 27;
 /// How many neighbouring rows are looked at together when it is asked how many may share a bin.
 pub(crate) const CROWD_ROWS: usize = 1024;
 
@@ -29,7 +31,7 @@ pub(crate) struct Binned {
     pub(crate) starts: Vec<u32>,
     /// The bins row by row, in groups; the last group of a row is filled up.
     pub(crate) groups: Vec<[u8; GROUP]>,
-    /// The bins of each feature.
+    /// The bins of each feature; none of a large table.
     pub(crate) columns: Vec<Vec<u8>>,
     /// For each feature: how many rows share a bin at most, added up over each [`CROWD_ROWS`] rows from the start.
     crowds: Vec<Vec<u32>>,
@@ -37,6 +39,20 @@ pub(crate) struct Binned {
     pub(crate) y: Vec<f64>,
     /// The number of each row in the dataset.
     pub(crate) ids: Vec<u64>,
+}
+
+/// The bins of one feature, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column<'a> {
+    bins: &'a [u8],
+    stride: usize,
+}
+
+impl Column<'_> {
+    #[inline]
+    pub(crate) fn bin(self, row: u32) -> u8 {
+        self.bins[row as usize * self.stride]
+    }
 }
 
 /// The rows of one chunk.
@@ -70,12 +86,16 @@ impl Binned {
         if let Some(table) = fit.rows.recall(name).and_then(|kept| kept.downcast().ok()) {
             return Ok(table);
         }
-        let table = Arc::new(Self::read(fit.rows, bins, chunks)?);
+        let rows =
+            fit.rows.target().map_or_else(|| fit.rows.class_rows().iter().sum(), |target| target.count);
+        let share = rows as f64 * chunks.len() as f64 / fit.rows.chunks().max(1) as f64;
+        let is_large = share * bins.width() as f64 > LARGE as f64;
+        let table = Arc::new(Self::read(fit.rows, bins, chunks, is_large)?);
         fit.rows.keep(name, table.bytes(), table.clone());
         Ok(table)
     }
 
-    fn read(rows: &dyn Rows, bins: &Bins, chunks: Range<usize>) -> Result<Self, WorkError> {
+    fn read(rows: &dyn Rows, bins: &Bins, chunks: Range<usize>, is_large: bool) -> Result<Self, WorkError> {
         let width = rows.width();
         if bins.width() != width {
             let why = format!("it has {} features, the table {width}", bins.width());
@@ -83,6 +103,9 @@ impl Binned {
         }
         let cutters = (0..width).map(|feature| bins.cutter(feature)).collect::<Vec<_>>();
         let mut table = Self::empty(bins);
+        if is_large {
+            table.columns.clear();
+        }
         // As many chunks at a time as there are threads, so that few are in memory as numbers.
         for first in chunks.clone().step_by(rayon::current_num_threads()) {
             let end = (first + rayon::current_num_threads()).min(chunks.end);
@@ -158,17 +181,24 @@ impl Binned {
     }
 
     fn count_crowds(&mut self) {
-        let crowds = self.columns.par_iter().map(|column| {
-            let mut sum = 0;
-            let crowds = column.chunks(CROWD_ROWS).map(|rows| {
-                let mut counts = [0u32; 256];
-                rows.iter().for_each(|&bin| counts[usize::from(bin)] += 1);
-                sum += counts.iter().max().copied().unwrap_or(0);
-                sum
-            });
-            std::iter::once(0).chain(crowds).collect()
+        let (width, groups) = (self.width, self.row_groups());
+        let greatest = self.groups.par_chunks((CROWD_ROWS * groups).max(1)).map(|rows| {
+            let mut counts = vec![[0u32; 256]; width];
+            for row in rows.chunks_exact(groups) {
+                counts
+                    .iter_mut()
+                    .zip(row.as_flattened())
+                    .for_each(|(counts, &bin)| counts[usize::from(bin)] += 1);
+            }
+            counts.iter().map(|counts| counts.iter().max().copied().unwrap_or(0)).collect::<Vec<_>>()
         });
-        self.crowds = crowds.collect();
+        let mut crowds = vec![vec![0]; width];
+        for greatest in greatest.collect::<Vec<_>>() {
+            for (sums, greatest) in crowds.iter_mut().zip(greatest) {
+                sums.push(sums[sums.len() - 1] + greatest);
+            }
+        }
+        self.crowds = crowds;
     }
 
     /// How many rows from `first` to `last` may share a bin of this feature: never too few.
@@ -188,6 +218,17 @@ impl Binned {
         self.width.div_ceil(GROUP)
     }
 
+    /// The bins of a feature.
+    pub(crate) fn column(&self, feature: usize) -> Column<'_> {
+        match self.columns.get(feature) {
+            Some(column) => Column { bins: column, stride: 1 },
+            None => {
+                let bins = self.groups.as_flattened();
+                Column { bins: bins.get(feature..).unwrap_or_default(), stride: self.row_groups() * GROUP }
+            }
+        }
+    }
+
     /// The bins of one row.
     pub(crate) fn row(&self, row: u32) -> &[u8] {
         let groups = self.row_groups();
@@ -202,7 +243,7 @@ impl Binned {
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
         let crowds = self.width * self.rows().div_ceil(CROWD_ROWS) * size_of::<u32>();
-        self.rows() * (self.width + self.row_groups() * GROUP + 16) + crowds
+        self.rows() * (self.columns.len() + self.row_groups() * GROUP + 16) + crowds
     }
 }
 
@@ -227,10 +268,13 @@ mod tests {
 
     #[test]
     fn rows_and_columns_say_the_same() {
-        let (_, table) = table(3000, 6);
-        for row in 0..3000u32 {
-            let columns = table.columns.iter().map(|column| column[row as usize]).collect::<Vec<_>>();
-            assert_eq!(table.row(row), columns);
+        let (_, mut table) = table(3000, 6);
+        for is_large in [false, true] {
+            for row in 0..3000u32 {
+                let columns = (0..6).map(|feature| table.column(feature).bin(row)).collect::<Vec<_>>();
+                assert_eq!(table.row(row), columns, "{is_large}");
+            }
+            table.columns.clear();
         }
     }
 

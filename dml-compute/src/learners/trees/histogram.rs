@@ -171,17 +171,17 @@ pub(crate) fn add_column<S: Sums>(
     cells: &mut [i64],
     channels: usize,
 ) {
-    let column = &table.columns[feature];
+    let column = table.column(feature);
     if !S::PACKED {
         for (&row, &word) in rows.iter().zip(words) {
-            S::add(word, 1, &mut cells[usize::from(column[row as usize]) * channels..][..channels]);
+            S::add(word, 1, &mut cells[usize::from(column.bin(row)) * channels..][..channels]);
         }
         return;
     }
     let mut sums = [0; 256];
     for (rows, words) in rows.chunks(CAPACITY as usize).zip(words.chunks(CAPACITY as usize)) {
         for (&row, &word) in rows.iter().zip(words) {
-            sums[usize::from(column[row as usize])] += word;
+            sums[usize::from(column.bin(row))] += word;
         }
         for (cell, word) in cells.chunks_exact_mut(channels).zip(&mut sums[..table.bins(feature)]) {
             S::add(std::mem::take(word), 1, cell);

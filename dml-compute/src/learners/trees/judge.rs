@@ -136,9 +136,9 @@ impl<S: Sums> Judge<'_, '_, S> {
         }
         // The cost is that of the rows, not of the bins.
         let mut seen = [0u64; 4];
-        let bins = &table.columns[feature];
+        let bins = table.column(feature);
         for (&row, &word) in self.rows.iter().zip(words) {
-            let bin = bins[row as usize];
+            let bin = bins.bin(row);
             seen[usize::from(bin >> 6)] |= 1 << (bin & 63);
             column.words[usize::from(bin)] += word;
         }

@@ -1,6 +1,9 @@
 //! Parts the rows of a node into its two children.
 
-use super::{binned::Binned, split::Split};
+use super::{
+    binned::{Binned, Column},
+    split::Split,
+};
 
 /// From how many rows on threads share them.
 const PARALLEL_ROWS: usize = 1 << 15;
@@ -16,14 +19,14 @@ pub(super) fn part(
     threads: bool,
 ) -> usize {
     let also = if split.missing_left == Some(true) { missing } else { split.bin };
-    let sides = Sides { column: &table.columns[split.feature], bin: split.bin as u8, also: also as u8 };
+    let sides = Sides { column: table.column(split.feature), bin: split.bin as u8, also: also as u8 };
     let length = rows.len();
     sides.part(rows, &mut room[..length], if threads { rayon::current_num_threads() } else { 1 })
 }
 
 /// A question to rows.
 struct Sides<'a> {
-    column: &'a [u8],
+    column: Column<'a>,
     /// Bins up to this one go left,
     bin: u8,
     /// and this one.
@@ -48,7 +51,7 @@ impl Sides<'_> {
         let (mut left, mut right) = (0, 0);
         for i in 0..rows.len() {
             let row = rows[i];
-            let bin = self.column[row as usize];
+            let bin = self.column.bin(row);
             let goes_left = (bin <= self.bin) | (bin == self.also);
             // Written to both sides and counted on one: no branch to be guessed.
             rows[left] = row;
@@ -68,17 +71,18 @@ mod tests {
 
     #[test]
     fn each_side_keeps_its_order_on_any_number_of_threads() {
-        let (bins, table) = table(200_000, 2);
+        let (bins, mut table) = table(200_000, 2);
         let all = (0..200_000).filter(|row| row % 3 > 0).collect::<Vec<u32>>();
         for missing_left in [Some(true), Some(false), None] {
             let split = Split { feature: 1, bin: 17, missing_left, gain: 1.0 };
             let missing = bins.missing(1);
             let goes_left = |row: &u32| {
-                let bin = usize::from(table.columns[1][*row as usize]);
+                let bin = usize::from(table.row(*row)[1]);
                 bin <= 17 || bin == missing && missing_left == Some(true)
             };
             let (left, right) = all.iter().copied().partition::<Vec<_>, _>(goes_left);
             let mut room = vec![0; all.len()];
+            table.columns.truncate(if missing_left.is_some() { 2 } else { 0 });
             for threads in [1, 2, 5] {
                 let mut rows = all.clone();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
