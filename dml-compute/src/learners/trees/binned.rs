@@ -3,7 +3,7 @@
 //! Histograms of all features read them row by row, in groups of four features whose sums fit the first-level cache;
 //! parting a node's rows, and sums of few features, read one column. Tables that are not large are held both ways.
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use dml_core::Digest;
 use ndarray::Array2;
@@ -39,20 +39,6 @@ pub(crate) struct Binned {
     pub(crate) y: Vec<f64>,
     /// The number of each row in the dataset.
     pub(crate) ids: Vec<u64>,
-}
-
-/// The bins of one feature, row by row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Column<'a> {
-    bins: &'a [u8],
-    stride: usize,
-}
-
-impl Column<'_> {
-    #[inline]
-    pub(crate) fn bin(self, row: u32) -> u8 {
-        self.bins[row as usize * self.stride]
-    }
 }
 
 /// The rows of one chunk.
@@ -181,24 +167,21 @@ impl Binned {
     }
 
     fn count_crowds(&mut self) {
-        let (width, groups) = (self.width, self.row_groups());
-        let greatest = self.groups.par_chunks((CROWD_ROWS * groups).max(1)).map(|rows| {
-            let mut counts = vec![[0u32; 256]; width];
-            for row in rows.chunks_exact(groups) {
-                counts
-                    .iter_mut()
-                    .zip(row.as_flattened())
-                    .for_each(|(counts, &bin)| counts[usize::from(bin)] += 1);
-            }
-            counts.iter().map(|counts| counts.iter().max().copied().unwrap_or(0)).collect::<Vec<_>>()
+        let crowds = (0..self.width).into_par_iter().map(|feature| {
+            let column = match self.columns.get(feature) {
+                Some(column) => Cow::from(column),
+                None => (0..self.rows() as u32).map(|row| self.row(row)[feature]).collect(),
+            };
+            let mut sum = 0;
+            let crowds = column.chunks(CROWD_ROWS).map(|rows| {
+                let mut counts = [0u32; 256];
+                rows.iter().for_each(|&bin| counts[usize::from(bin)] += 1);
+                sum += counts.iter().max().copied().unwrap_or(0);
+                sum
+            });
+            std::iter::once(0).chain(crowds).collect()
         });
-        let mut crowds = vec![vec![0]; width];
-        for greatest in greatest.collect::<Vec<_>>() {
-            for (sums, greatest) in crowds.iter_mut().zip(greatest) {
-                sums.push(sums[sums.len() - 1] + greatest);
-            }
-        }
-        self.crowds = crowds;
+        self.crowds = crowds.collect();
     }
 
     /// How many rows from `first` to `last` may share a bin of this feature: never too few.
@@ -218,14 +201,19 @@ impl Binned {
         self.width.div_ceil(GROUP)
     }
 
-    /// The bins of a feature.
-    pub(crate) fn column(&self, feature: usize) -> Column<'_> {
-        match self.columns.get(feature) {
-            Some(column) => Column { bins: column, stride: 1 },
-            None => {
-                let bins = self.groups.as_flattened();
-                Column { bins: bins.get(feature..).unwrap_or_default(), stride: self.row_groups() * GROUP }
-            }
+    /// Calls `then` with the bins that rows have of a feature, each beside its word.
+    #[inline]
+    pub(crate) fn each_bin(
+        &self,
+        feature: usize,
+        rows: &[u32],
+        words: &[i64],
+        mut then: impl FnMut(u8, i64),
+    ) {
+        let rows = rows.iter().zip(words);
+        match self.columns.get(feature).map(Vec::as_slice) {
+            Some(column) => rows.for_each(|(&row, &word)| then(column[row as usize], word)),
+            None => rows.for_each(|(&row, &word)| then(self.row(row)[feature], word)),
         }
     }
 
@@ -269,10 +257,13 @@ mod tests {
     #[test]
     fn rows_and_columns_say_the_same() {
         let (_, mut table) = table(3000, 6);
+        let (rows, words): (Vec<u32>, Vec<i64>) = (0..3000).map(|row| (row, i64::from(row))).unzip();
         for is_large in [false, true] {
-            for row in 0..3000u32 {
-                let columns = (0..6).map(|feature| table.column(feature).bin(row)).collect::<Vec<_>>();
-                assert_eq!(table.row(row), columns, "{is_large}");
+            for feature in 0..6 {
+                let mut bins = Vec::new();
+                table.each_bin(feature, &rows, &words, |bin, word| bins.push((bin, word)));
+                let expected = rows.iter().map(|&row| (table.row(row)[feature], i64::from(row)));
+                assert!(bins.into_iter().eq(expected), "{is_large}");
             }
             table.columns.clear();
         }

@@ -376,6 +376,23 @@ mod tests {
     }
 
     #[test]
+    fn a_large_table_that_is_held_once_gives_the_same_trees() {
+        let (bins, mut table) = table(50_000, 6);
+        let mut grow = |features, is_large: bool| {
+            if is_large {
+                table.columns.clear();
+            }
+            let sums = Moments::squared(&table.y, |_| 1);
+            let choice = Choice { features, random_cuts: false, seed: 3 };
+            let grower =
+                Grower { bins: &bins, table: &table, sums: &sums, limits: FREE, choice, threads: true };
+            grower.grow((0..50_000).collect()).tree
+        };
+        let twice = [grow(6, false), grow(2, false)];
+        assert_eq!([grow(6, true), grow(2, true)], twice);
+    }
+
+    #[test]
     fn rows_end_in_the_leaf_that_the_tree_leads_to() {
         for threads in [true, false] {
             let (bins, table) = table(50_000, 6);

@@ -171,18 +171,13 @@ pub(crate) fn add_column<S: Sums>(
     cells: &mut [i64],
     channels: usize,
 ) {
-    let column = table.column(feature);
     if !S::PACKED {
-        for (&row, &word) in rows.iter().zip(words) {
-            S::add(word, 1, &mut cells[usize::from(column.bin(row)) * channels..][..channels]);
-        }
-        return;
+        let add = |bin, word| S::add(word, 1, &mut cells[usize::from(bin) * channels..][..channels]);
+        return table.each_bin(feature, rows, words, add);
     }
     let mut sums = [0; 256];
     for (rows, words) in rows.chunks(CAPACITY as usize).zip(words.chunks(CAPACITY as usize)) {
-        for (&row, &word) in rows.iter().zip(words) {
-            sums[usize::from(column.bin(row))] += word;
-        }
+        table.each_bin(feature, rows, words, |bin, word| sums[usize::from(bin)] += word);
         for (cell, word) in cells.chunks_exact_mut(channels).zip(&mut sums[..table.bins(feature)]) {
             S::add(std::mem::take(word), 1, cell);
         }

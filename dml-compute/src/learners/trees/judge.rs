@@ -136,12 +136,10 @@ impl<S: Sums> Judge<'_, '_, S> {
         }
         // The cost is that of the rows, not of the bins.
         let mut seen = [0u64; 4];
-        let bins = table.column(feature);
-        for (&row, &word) in self.rows.iter().zip(words) {
-            let bin = bins.bin(row);
+        table.each_bin(feature, self.rows, words, |bin, word| {
             seen[usize::from(bin >> 6)] |= 1 << (bin & 63);
             column.words[usize::from(bin)] += word;
-        }
+        });
         for bin in bits(seen) {
             S::add(std::mem::take(&mut column.words[bin]), 1, &mut cells[bin * channels..][..channels]);
         }

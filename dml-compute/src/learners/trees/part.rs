@@ -1,9 +1,6 @@
 //! Parts the rows of a node into its two children.
 
-use super::{
-    binned::{Binned, Column},
-    split::Split,
-};
+use super::{binned::Binned, split::Split};
 
 /// From how many rows on threads share them.
 const PARALLEL_ROWS: usize = 1 << 15;
@@ -19,21 +16,26 @@ pub(super) fn part(
     threads: bool,
 ) -> usize {
     let also = if split.missing_left == Some(true) { missing } else { split.bin };
-    let sides = Sides { column: table.column(split.feature), bin: split.bin as u8, also: also as u8 };
-    let length = rows.len();
-    sides.part(rows, &mut room[..length], if threads { rayon::current_num_threads() } else { 1 })
+    let (bin, also, feature) = (split.bin as u8, also as u8, split.feature);
+    let room = &mut room[..rows.len()];
+    let shares = if threads { rayon::current_num_threads() } else { 1 };
+    match table.columns.get(feature).map(Vec::as_slice) {
+        Some(column) => Sides { of: move |row| column[row as usize], bin, also }.part(rows, room, shares),
+        None => Sides { of: |row| table.row(row)[feature], bin, also }.part(rows, room, shares),
+    }
 }
 
 /// A question to rows.
-struct Sides<'a> {
-    column: Column<'a>,
+struct Sides<F> {
+    /// The bin of a row.
+    of: F,
     /// Bins up to this one go left,
     bin: u8,
     /// and this one.
     also: u8,
 }
 
-impl Sides<'_> {
+impl<F: Fn(u32) -> u8 + Sync> Sides<F> {
     fn part(&self, rows: &mut [u32], room: &mut [u32], shares: usize) -> usize {
         if shares < 2 || rows.len() < PARALLEL_ROWS {
             return self.part_alone(rows, room);
@@ -51,7 +53,7 @@ impl Sides<'_> {
         let (mut left, mut right) = (0, 0);
         for i in 0..rows.len() {
             let row = rows[i];
-            let bin = self.column.bin(row);
+            let bin = (self.of)(row);
             let goes_left = (bin <= self.bin) | (bin == self.also);
             // Written to both sides and counted on one: no branch to be guessed.
             rows[left] = row;
