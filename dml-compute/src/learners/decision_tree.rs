@@ -10,6 +10,7 @@ use super::trees::{
     binned::Binned,
     bins::MAX_BINS,
     cart::Target,
+    forest::{max_depth, min_samples_leaf},
     grow::{Choice, Limits},
 };
 use crate::{
@@ -29,16 +30,8 @@ impl Learner for DecisionTree {
 
     fn kind(&self) -> Kind {
         let params = vec![
-            Param {
-                name: "max_depth",
-                about: "How many questions lead to an answer at most; 0 for no limit.",
-                domain: Domain::Int { default: 10, min: 0, max: 1000 },
-            },
-            Param {
-                name: "min_samples_leaf",
-                about: "How many rows each leaf has at least.",
-                domain: Domain::Int { default: 5, min: 1, max: 1_000_000_000 },
-            },
+            max_depth(10),
+            min_samples_leaf(5),
             Param {
                 name: "min_samples_split",
                 about: "How many rows a node must have to be split.",

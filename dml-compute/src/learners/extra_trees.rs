@@ -18,34 +18,13 @@ pub const EXTRA_TREES: Forest = Forest {
 
 #[cfg(test)]
 mod tests {
-    use dml_core::{Plan, Task, Value};
+    use dml_core::{Task, Value};
 
     use super::*;
     use crate::{
         learner::Predict,
-        learners::{
-            decision_tree::DecisionTree,
-            testing::{
-                accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor,
-            },
-        },
+        learners::testing::{accuracy, block, halves, noise, params, probabilities, run, xor},
     };
-
-    #[test]
-    fn beats_one_tree() {
-        let slope = |row| {
-            let x = (0..6).map(|column| noise(row, column)).collect::<Vec<_>>();
-            let y = x.iter().sum::<f64>() + noise(row, 6);
-            (x, y)
-        };
-        let (train, test) = halves(&block(2000, slope));
-        let given = params(&[("n_estimators", Value::Int(40))]);
-        let trees = run(&EXTRA_TREES, &train, &given, Task::Regression, 0).unwrap();
-        let tree = run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap();
-        let error = |scores| (values(scores) - &test.y).mapv(|e| e * e).mean().unwrap();
-        let (ours, single) = (error(trees.predict(&test.x)), error(tree.predict(&test.x)));
-        assert!(ours < single * 0.75, "extra trees {ours}, tree {single}");
-    }
 
     #[test]
     fn finds_xor_and_blanks() {
@@ -64,21 +43,5 @@ mod tests {
         let given = params(&[("n_estimators", Value::Int(2)), ("max_depth", Value::Int(1))]);
         let model = run(&EXTRA_TREES, &table, &given, Task::Regression, 0).unwrap();
         assert_ne!(model.trees()[0], model.trees()[1]);
-    }
-
-    #[test]
-    fn groups_chunks_and_threads_leave_no_trace() {
-        let table = block(600, rings);
-        let given = params(&[("n_estimators", Value::Int(12))]);
-        let fit = |threads, chunks, units| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let plan = Some(Plan { rounds: 1, units, fold: true });
-            pool.install(|| {
-                run_cut(&EXTRA_TREES, &table, &given, Task::Classification, 3, chunks, plan).unwrap()
-            })
-        };
-        let whole = fit(1, 1, 1);
-        assert_eq!(whole, fit(4, 1, 5));
-        assert_eq!(whole, fit(2, 7, 12));
     }
 }

@@ -18,34 +18,16 @@ pub const RANDOM_FOREST: Forest = Forest {
 
 #[cfg(test)]
 mod tests {
-    use dml_core::{Plan, Task, Value};
+    use dml_core::{Task, Value};
 
     use super::*;
     use crate::{
         learner::{Learner, Predict, Shape},
         learners::{
             decision_tree::DecisionTree,
-            testing::{
-                accuracy, block, halves, noise, params, probabilities, rings, run, run_cut, values, xor,
-            },
+            testing::{accuracy, block, halves, noise, params, probabilities, rings, run, values, xor},
         },
     };
-
-    #[test]
-    fn beats_one_tree() {
-        let slope = |row| {
-            let x = (0..6).map(|column| noise(row, column)).collect::<Vec<_>>();
-            let y = x.iter().sum::<f64>() + noise(row, 6);
-            (x, y)
-        };
-        let (train, test) = halves(&block(2000, slope));
-        let given = params(&[("n_estimators", Value::Int(40))]);
-        let forest = run(&RANDOM_FOREST, &train, &given, Task::Regression, 0).unwrap();
-        let tree = run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap();
-        let error = |scores| (values(scores) - &test.y).mapv(|e| e * e).mean().unwrap();
-        let (ours, single) = (error(forest.predict(&test.x)), error(tree.predict(&test.x)));
-        assert!(ours < single * 0.75, "forest {ours}, tree {single}");
-    }
 
     #[test]
     fn fits_curves_and_xor() {
@@ -72,22 +54,6 @@ mod tests {
         let alone = params(&[("max_depth", Value::Int(0)), ("min_samples_leaf", Value::Int(1))]);
         let tree = run(&DecisionTree, &table, &alone, Task::Classification, 3).unwrap();
         assert_eq!(forest.trees().to_vec(), vec![tree.trees()[0].clone(); 3]);
-    }
-
-    #[test]
-    fn groups_chunks_and_threads_leave_no_trace() {
-        let table = block(600, rings);
-        let given = params(&[("n_estimators", Value::Int(12))]);
-        let fit = |threads, chunks, units| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let plan = Some(Plan { rounds: 1, units, fold: true });
-            pool.install(|| {
-                run_cut(&RANDOM_FOREST, &table, &given, Task::Classification, 3, chunks, plan).unwrap()
-            })
-        };
-        let whole = fit(1, 1, 1);
-        assert_eq!(whole, fit(4, 1, 5));
-        assert_eq!(whole, fit(2, 7, 12));
     }
 
     #[test]

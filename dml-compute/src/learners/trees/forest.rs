@@ -110,16 +110,8 @@ fn params(bootstrap: bool) -> Vec<Param> {
             about: "How many trees.",
             domain: Domain::Int { default: 100, min: 1, max: 10_000 },
         },
-        Param {
-            name: "max_depth",
-            about: "How many questions lead to an answer at most; 0 for no limit.",
-            domain: Domain::Int { default: 0, min: 0, max: 1000 },
-        },
-        Param {
-            name: "min_samples_leaf",
-            about: "How many rows each leaf has at least.",
-            domain: Domain::Int { default: 1, min: 1, max: 1_000_000_000 },
-        },
+        max_depth(0),
+        min_samples_leaf(1),
         Param {
             name: "max_features",
             about: "How many features each question looks at: their square root, a third, or all of them; \
@@ -132,6 +124,24 @@ fn params(bootstrap: bool) -> Vec<Param> {
             domain: Domain::Bool { default: bootstrap },
         },
     ]
+}
+
+/// How deep trees are, unless told otherwise.
+pub(crate) fn max_depth(default: i64) -> Param {
+    Param {
+        name: "max_depth",
+        about: "How many questions lead to an answer at most; 0 for no limit.",
+        domain: Domain::Int { default, min: 0, max: 1000 },
+    }
+}
+
+/// How many rows leaves have, unless told otherwise.
+pub(crate) fn min_samples_leaf(default: i64) -> Param {
+    Param {
+        name: "min_samples_leaf",
+        about: "How many rows each leaf has at least.",
+        domain: Domain::Int { default, min: 1, max: 1_000_000_000 },
+    }
 }
 
 fn trees(params: &Params) -> usize {
@@ -170,7 +180,55 @@ fn poisson(quantile: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use dml_core::Value;
+
     use super::*;
+    use crate::{
+        learner::Predict,
+        learners::{
+            decision_tree::DecisionTree,
+            extra_trees::EXTRA_TREES,
+            random_forest::RANDOM_FOREST,
+            testing::{block, halves, noise, params, rings, run, run_cut, values},
+        },
+    };
+
+    #[test]
+    fn many_trees_beat_one() {
+        let slope = |row| {
+            let x = (0..6).map(|column| noise(row, column)).collect::<Vec<_>>();
+            let y = x.iter().sum::<f64>() + noise(row, 6);
+            (x, y)
+        };
+        let (train, test) = halves(&block(2000, slope));
+        let error = |model: Ensemble| {
+            (values(model.predict(&test.x)) - &test.y).mapv(|error| error * error).mean().unwrap()
+        };
+        let single = error(run(&DecisionTree, &train, &params(&[]), Task::Regression, 0).unwrap());
+        for forest in [RANDOM_FOREST, EXTRA_TREES] {
+            let given = params(&[("n_estimators", Value::Int(40))]);
+            let ours = error(run(&forest, &train, &given, Task::Regression, 0).unwrap());
+            assert!(ours < single * 0.75, "{} {ours}, tree {single}", forest.name);
+        }
+    }
+
+    #[test]
+    fn groups_chunks_and_threads_leave_no_trace() {
+        let table = block(600, rings);
+        let given = params(&[("n_estimators", Value::Int(12))]);
+        for forest in [RANDOM_FOREST, EXTRA_TREES] {
+            let fit = |threads, chunks, units| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let plan = Some(Plan { rounds: 1, units, fold: true });
+                pool.install(|| {
+                    run_cut(&forest, &table, &given, Task::Classification, 3, chunks, plan).unwrap()
+                })
+            };
+            let whole = fit(1, 1, 1);
+            assert_eq!(whole, fit(4, 1, 5), "{}", forest.name);
+            assert_eq!(whole, fit(2, 7, 12), "{}", forest.name);
+        }
+    }
 
     #[test]
     fn a_bootstrap_takes_rows_as_often_as_poisson_says() {
