@@ -216,7 +216,7 @@ pub enum Scores {
 }
 
 /// What a fit makes of a table.
-pub trait Predict: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Predict: Send + Sync + 'static {
     /// Scores for encoded rows.
     fn predict(&self, x: &Array2<f64>) -> Scores;
 
@@ -248,7 +248,7 @@ pub trait Learner: Send + Sync + 'static {
     /// What a unit hands to the fold.
     type Partial: Serialize + DeserializeOwned;
     /// What predicts.
-    type Model: Predict;
+    type Model: Predict + Serialize + DeserializeOwned;
 
     /// Its name, tasks, parameters and properties.
     fn kind(&self) -> Kind;

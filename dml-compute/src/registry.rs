@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use dml_core::{Params, Plan, Task};
-use ndarray::Array2;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::WorkError,
     kind::{Kind, ParamError},
-    learner::{Fit, Folded, Learner, Predict, Scores, Shape},
-    learners, onnx,
+    learner::{Fit, Folded, Learner, Predict, Shape},
+    learners,
 };
 
 /// A learner whose values are bytes.
@@ -45,19 +44,7 @@ pub trait AnyLearner: Send + Sync {
 }
 
 /// A model that is ready to predict.
-pub trait AnyModel: Send + Sync {
-    /// Scores for encoded rows.
-    fn predict(&self, x: &Array2<f64>) -> Scores;
-
-    /// Its scores had it been stopped earlier: see [`Predict::staged`].
-    fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores));
-
-    /// How much each encoded feature contributes; none if the kind cannot tell.
-    fn importance(&self) -> Option<Vec<f64>>;
-
-    /// Its scores as nodes of a graph: see [`Predict::onnx`].
-    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value>;
-
+pub trait AnyModel: Predict {
     /// All that it consists of, to be read.
     fn json(&self) -> Result<serde_json::Value, WorkError>;
 }
@@ -283,23 +270,7 @@ impl<L: Learner> AnyLearner for Erased<L> {
     }
 }
 
-impl<M: Predict> AnyModel for M {
-    fn predict(&self, x: &Array2<f64>) -> Scores {
-        Predict::predict(self, x)
-    }
-
-    fn staged(&self, x: &Array2<f64>, each: &mut dyn FnMut(u32, Scores)) {
-        Predict::staged(self, x, each);
-    }
-
-    fn importance(&self) -> Option<Vec<f64>> {
-        Predict::importance(self)
-    }
-
-    fn onnx(&self, graph: &mut onnx::Graph, x: onnx::Value) -> Option<onnx::Value> {
-        Predict::onnx(self, graph, x)
-    }
-
+impl<M: Predict + Serialize> AnyModel for M {
     fn json(&self) -> Result<serde_json::Value, WorkError> {
         let unreadable =
             |error: serde_json::Error| WorkError::Corrupt { what: "a model", why: error.to_string() };

@@ -7,7 +7,7 @@
 //! when the loss of an epoch was not less by `tol` a row than the best before, several epochs in a row.
 
 use dml_core::{Params, Plan, Task, rng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::symmetric::dot;
 use crate::{
@@ -90,7 +90,7 @@ pub fn params() -> Vec<Param> {
     ]
 }
 
-impl<M: Predict> Learner for Stepwise<M> {
+impl<M: Predict + Serialize + DeserializeOwned> Learner for Stepwise<M> {
     type State = Walk;
     type Partial = Walk;
     type Model = M;

@@ -199,7 +199,7 @@ pub(crate) fn likeliest(probabilities: ArrayView1<f64>) -> usize {
 pub struct Predictor<'a> {
     model: &'a Model,
     inputs: Vec<(String, ColumnType)>,
-    loaded: Box<dyn AnyModel + 'a>,
+    loaded: Box<dyn AnyModel>,
 }
 
 impl Predictor<'_> {

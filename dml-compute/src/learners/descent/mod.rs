@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use dml_core::{Params, Plan, Task};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use search::Search;
 pub use sums::Sums;
@@ -119,7 +119,7 @@ pub fn params() -> [Param; 2] {
     ]
 }
 
-impl<M: Predict> Learner for Descent<M> {
+impl<M: Predict + Serialize + DeserializeOwned> Learner for Descent<M> {
     type State = Search;
     type Partial = Found;
     type Model = M;
