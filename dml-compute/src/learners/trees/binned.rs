@@ -18,7 +18,7 @@ use crate::{
 /// How many features are added up together.
 pub(crate) const GROUP: usize = 4;
 /// From how many bins on a table is held once, row by row: memory is scarcer then than what reading a column of it costs.
-const LARGE: usize = 1 << 27;
+const LARGE: f64 = (1u64 << 27) as f64;
 /// How many neighbouring rows are looked at together when it is asked how many may share a bin.
 pub(crate) const CROWD_ROWS: usize = 1024;
 
@@ -72,10 +72,9 @@ impl Binned {
         if let Some(table) = fit.rows.recall(name).and_then(|kept| kept.downcast().ok()) {
             return Ok(table);
         }
-        let rows =
-            fit.rows.target().map_or_else(|| fit.rows.class_rows().iter().sum(), |target| target.count);
-        let share = rows as f64 * chunks.len() as f64 / fit.rows.chunks().max(1) as f64;
-        let is_large = share * bins.width() as f64 > LARGE as f64;
+        let rows = fit.rows.target().map_or_else(|| fit.rows.class_rows().iter().sum(), |all| all.count);
+        let share = chunks.len() as f64 / fit.rows.chunks().max(1) as f64;
+        let is_large = rows as f64 * share * bins.width() as f64 > LARGE;
         let table = Arc::new(Self::read(fit.rows, bins, chunks, is_large)?);
         fit.rows.keep(name, table.bytes(), table.clone());
         Ok(table)
@@ -252,7 +251,23 @@ fn cut(cutters: &[super::bins::Cutter], x: &Array2<f64>) -> (Vec<[u8; GROUP]>, V
 
 #[cfg(test)]
 mod tests {
-    use crate::learners::trees::histogram::tests::table;
+    use super::*;
+    use crate::learners::{
+        testing::{Table, block, rings},
+        trees::histogram::tests::table,
+    };
+
+    #[test]
+    fn a_large_table_is_read_as_any_other_and_held_once() {
+        let block = block(3000, rings);
+        let bins = Bins::of(&block.x, 255);
+        let rows = Table::new(&block, 7, 3);
+        let read = |is_large| Binned::read(&rows, &bins, 0..7, is_large).unwrap();
+        let (twice, once) = (read(false), read(true));
+        assert_eq!((twice.columns.len(), once.columns.len()), (bins.width(), 0));
+        assert_eq!((&twice.groups, &twice.crowds, &twice.y), (&once.groups, &once.crowds, &once.y));
+        assert_eq!(twice.bytes() - once.bytes(), 3000 * bins.width());
+    }
 
     #[test]
     fn rows_and_columns_say_the_same() {
