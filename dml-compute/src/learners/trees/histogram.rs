@@ -4,6 +4,8 @@
 //! Words of packed sums (see [`Sums`]) are added up in tables of 256 words a feature, and are taken apart before a bin
 //! may have had more rows than a word can count.
 
+use std::hint::black_box;
+
 use super::{
     binned::{Binned, CROWD_ROWS, GROUP},
     sums::{CAPACITY, Sums, add_all},
@@ -11,6 +13,8 @@ use super::{
 
 /// From how many rows on threads share them.
 const PARALLEL_ROWS: usize = 1 << 12;
+/// How many shares there are for each thread, so that one that other programs hold up leaves its next to the rest.
+const SHARES: usize = 4;
 
 /// A word a bin.
 pub(crate) type Words = [i64; 256];
@@ -31,15 +35,23 @@ impl Histogram {
 
     /// The sums over these rows, which ascend. `threads` says whether several may share them.
     pub(crate) fn of<S: Sums>(table: &Binned, sums: &S, rows: &[u32], threads: bool) -> Self {
-        let shares = if threads { rayon::current_num_threads().min(rows.len() / PARALLEL_ROWS) } else { 1 };
+        let shares = match rayon::current_num_threads() {
+            count if threads && count > 1 => (count * SHARES).min(rows.len() / PARALLEL_ROWS),
+            _ => 1,
+        };
+        Self::of_shares(table, sums, rows, shares)
+    }
+
+    fn of_shares<S: Sums>(table: &Binned, sums: &S, rows: &[u32], shares: usize) -> Self {
         if shares < 2 {
             let mut histogram = Self::empty(table, sums.zero().as_ref().len());
             histogram.add(table, sums, rows);
             return histogram;
         }
-        let (first, second) = rows.split_at(rows.len() / shares * (shares / 2));
-        let half = |rows| move || Self::of(table, sums, rows, true);
-        let (mut histogram, other) = rayon::join(half(first), half(second));
+        let half = shares / 2;
+        let (first, second) = rows.split_at(rows.len() / shares * half);
+        let of = |rows, shares| move || Self::of_shares(table, sums, rows, shares);
+        let (mut histogram, other) = rayon::join(of(first, half), of(second, shares - half));
         add_all(&mut histogram.cells, &other.cells, 1);
         histogram
     }
@@ -69,13 +81,22 @@ impl Histogram {
     /// Adds rows, some hundred at a time, feature group by feature group, so that the rows' words, their bins and the
     /// sums of a group stay in the nearest caches.
     fn add_packed<S: Sums>(&mut self, table: &Binned, sums: &S, rows: &[u32]) {
-        let words = sums.words();
+        let (words, groups) = (sums.words(), table.row_groups());
         let mut tables = vec![[0; 256]; table.width];
         let mut held = vec![0; table.width];
         let mut gathered = [0; CROWD_ROWS];
         for rows in rows.chunks(CROWD_ROWS) {
             let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { break };
-            gathered.iter_mut().zip(rows).for_each(|(word, &row)| *word = words[row as usize]);
+            // The ends of each row's bins are read here for nothing but to have them in a near cache below: the processor
+            // waits for the memory of many rows at once here, and of few where it also adds.
+            let mut ends = 0;
+            for (word, &row) in gathered.iter_mut().zip(rows) {
+                *word = words[row as usize];
+                if let [first, .., last] = &table.groups[row as usize * groups..][..groups] {
+                    ends ^= first[0] ^ last[0];
+                }
+            }
+            black_box(ends);
             for (feature, held) in held.iter_mut().enumerate() {
                 let more = table.crowd(feature, first, last).min(rows.len() as u32);
                 if *held + more > CAPACITY {
