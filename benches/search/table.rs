@@ -1,18 +1,16 @@
 //! The error of gradient boosting on the rows of a table that it has not seen, as a function of its parameters.
 
-use std::{collections::BTreeMap, error::Error, fs::File, path::Path, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fs::File, path::Path};
 
 use dml::{
     Digest, Registry,
     compute::{
-        Engine, Inputs, WorkError,
+        Engine, MemoryInputs,
         engine::check_problem,
         search::History,
-        table::{Limits, encode, read_table},
+        table::{Limits, read_table},
     },
-    core::{
-        Chunk, Dataset, Dimension, JobSpec, Params, Plan, Space, Task, TrainingSpec, Validation, Value, Work,
-    },
+    core::{Dimension, JobSpec, Params, Plan, Space, Task, TrainingSpec, Validation, Value, Work},
 };
 
 use super::study;
@@ -32,39 +30,16 @@ pub(crate) fn dimensions() -> BTreeMap<String, Dimension> {
 /// A table that is fitted again and again.
 pub(crate) struct Table {
     engine: Engine,
-    shelf: Shelf,
+    inputs: MemoryInputs,
     training: TrainingSpec,
     prepared: Digest,
-}
-
-struct Shelf {
-    dataset: Arc<Dataset>,
-    blobs: BTreeMap<Digest, Arc<[u8]>>,
-}
-
-impl Inputs for Shelf {
-    fn dataset(&self, _: Digest) -> Result<Arc<Dataset>, WorkError> {
-        Ok(self.dataset.clone())
-    }
-
-    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
-        let blob = self.blobs.get(&digest).cloned();
-        blob.ok_or_else(|| WorkError::Unavailable(format!("there is no {digest}")))
-    }
 }
 
 impl Table {
     pub(crate) fn read(csv: &Path, target: &str) -> Result<Self, Box<dyn Error>> {
         let (batches, columns) = read_table(File::open(csv)?, Limits::default())?;
-        let (mut chunks, mut blobs) = (Vec::new(), BTreeMap::new());
-        for batch in &batches {
-            let bytes = encode(batch);
-            let digest = Digest::of(&bytes);
-            chunks.push(Chunk { digest, rows: batch.num_rows() as u64, bytes: bytes.len() as u64 });
-            blobs.insert(digest, bytes.into());
-        }
-        let dataset =
-            Arc::new(Dataset { rows: chunks.iter().map(|chunk| chunk.rows).sum(), columns, chunks });
+        let mut inputs = MemoryInputs::default();
+        let dataset = inputs.put_table(&batches, columns);
         let engine = Engine::new(Registry::default());
         let problem = check_problem(&dataset, Task::Regression, target, None)?;
         let training = TrainingSpec {
@@ -76,13 +51,11 @@ impl Table {
             evaluate: engine.plan_evaluate(&dataset),
             ensemble: None,
         };
-        let mut shelf = Shelf { dataset, blobs };
         let split = training.judged_splits()[0];
         let prepare = Work::Prepare { problem, split, seed: training.seed };
-        let profile = engine.run(&job(training.prepare, prepare), &shelf)?;
-        let prepared = Digest::of(&profile);
-        shelf.blobs.insert(prepared, profile.into());
-        Ok(Self { engine, shelf, training, prepared })
+        let profile = engine.run(&job(training.prepare, prepare), &inputs)?;
+        let prepared = inputs.put(profile);
+        Ok(Self { engine, inputs, training, prepared })
     }
 
     /// The root mean squared error of one trial with these parameters.
@@ -93,7 +66,7 @@ impl Table {
         let alone = Plan { rounds: 1, units: 1, fold: true };
         let study = study(self.training.clone(), space, 1, alone);
         let work = Work::Search { study, prepared: vec![self.prepared] };
-        let history = History::from_bytes(&self.engine.run(&job(alone, work), &self.shelf)?)?;
+        let history = History::from_bytes(&self.engine.run(&job(alone, work), &self.inputs)?)?;
         let trial = history.trials.first().ok_or("there is no trial")?;
         trial.score.ok_or_else(|| trial.error.clone().unwrap_or_default().into())
     }

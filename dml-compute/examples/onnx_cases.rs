@@ -5,7 +5,7 @@
 //! unseen categories and numbers far out), and `expected.csv`, which has what the model itself says of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     error::Error,
     fs,
     io::Cursor,
@@ -15,11 +15,11 @@ use std::{
 
 use arrow_array::RecordBatch;
 use dml_compute::{
-    Domain, Engine, Inputs, Kind, Model, Registry, WorkError,
+    Domain, Engine, Kind, MemoryInputs, Model, Registry, WorkError,
     engine::{check_problem, shape},
     table,
 };
-use dml_core::{Chunk, Dataset, Digest, JobSpec, Params, Split, Task, Value, Work, rng};
+use dml_core::{Dataset, Digest, JobSpec, Params, Split, Task, Value, Work, rng};
 
 /// How many rows are predicted.
 const ROWS: usize = 1000;
@@ -105,7 +105,7 @@ fn settings(kind: &Kind, all: bool) -> Vec<(String, Params)> {
 /// A table and what is to be learned from it.
 struct Trial<'a> {
     engine: &'a Engine,
-    shelf: Shelf,
+    inputs: MemoryInputs,
     dataset: Arc<Dataset>,
     problem: dml_core::job::Problem,
     prepared: Digest,
@@ -114,15 +114,17 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(engine: &'a Engine, csv: &[u8], task: Task, target: &str) -> Done<Self> {
-        let mut shelf = Shelf::default();
-        let (dataset, batch) = shelf.table(csv)?;
+        let mut inputs = MemoryInputs::default();
+        let (chunks, columns) = table::read_table(Cursor::new(csv), table::Limits::default())?;
+        let [batch] = &chunks[..] else { return Err("the table has no rows, or very many".into()) };
+        let dataset = inputs.put_table(&chunks, columns);
         let problem = check_problem(&dataset, task, target, None)?;
         let work = Work::Prepare { problem: problem.clone(), split: Split::All, seed: 1 };
         let job = JobSpec { parent: None, role: "prepare".into(), work, plan: engine.plan_prepare(&dataset) };
-        let prepared = shelf.put(&engine.run(&job, &shelf)?);
-        let mut rows = altered(table::to_json_rows(&batch));
+        let prepared = inputs.put(engine.run(&job, &inputs)?);
+        let mut rows = altered(table::to_json_rows(batch));
         rows.iter_mut().for_each(|row| row.retain(|name, _| problem.features.contains(name)));
-        Ok(Self { engine, shelf, dataset, problem, prepared, rows })
+        Ok(Self { engine, inputs, dataset, problem, prepared, rows })
     }
 
     fn write(&self, kind: &str, params: &Params, place: &Path) -> Done<()> {
@@ -133,7 +135,7 @@ impl<'a> Trial<'a> {
         let work =
             Work::Fit { problem, split: Split::All, prepared, kind: kind.into(), params, seed: 5, bag: None };
         let job = JobSpec { parent: None, role: "fit".into(), work, plan };
-        let bytes = self.engine.run(&job, &self.shelf)?;
+        let bytes = self.engine.run(&job, &self.inputs)?;
         let model = Model::from_bytes(&bytes)?;
         let inputs = table::from_json_rows(&self.rows, &model.inputs())?;
         fs::create_dir_all(place)?;
@@ -216,41 +218,4 @@ fn odd() -> Vec<u8> {
         text.push_str(&format!("{}\n", cells.join(",")));
     }
     text.into_bytes()
-}
-
-/// What a store holds.
-#[derive(Default)]
-struct Shelf {
-    datasets: BTreeMap<Digest, Arc<Dataset>>,
-    blobs: BTreeMap<Digest, Arc<[u8]>>,
-}
-
-impl Inputs for Shelf {
-    fn dataset(&self, id: Digest) -> Result<Arc<Dataset>, WorkError> {
-        self.datasets.get(&id).cloned().ok_or_else(|| WorkError::Unavailable(format!("no dataset {id}")))
-    }
-
-    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
-        self.blobs.get(&digest).cloned().ok_or_else(|| WorkError::Unavailable(format!("no blob {digest}")))
-    }
-}
-
-impl Shelf {
-    fn put(&mut self, bytes: &[u8]) -> Digest {
-        let digest = Digest::of(bytes);
-        self.blobs.insert(digest, bytes.into());
-        digest
-    }
-
-    /// A table that fits one chunk, described and as it is.
-    fn table(&mut self, csv: &[u8]) -> Done<(Arc<Dataset>, RecordBatch)> {
-        let (mut chunks, columns) = table::read_table(Cursor::new(csv), table::Limits::default())?;
-        let batch = chunks.pop().ok_or("the table has no rows")?;
-        let (bytes, rows) = (table::encode(&batch), batch.num_rows() as u64);
-        let chunk = Chunk { digest: self.put(&bytes), rows, bytes: bytes.len() as u64 };
-        let dataset = Dataset { rows, columns, chunks: vec![chunk] };
-        let dataset = Arc::new(dataset);
-        self.datasets.insert(dataset.id(), dataset.clone());
-        Ok((dataset, batch))
-    }
 }

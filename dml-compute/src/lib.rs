@@ -20,7 +20,7 @@ pub mod registry;
 pub mod search;
 pub mod table;
 
-pub use engine::{Engine, Inputs, Outcome};
+pub use engine::{Engine, Inputs, MemoryInputs, Outcome};
 pub use error::WorkError;
 pub use kind::{Domain, Kind, Param, ParamError};
 pub use learner::{Block, Encoding, Fit, Folded, Learner, Predict, Rows, Scores, Shape};

@@ -10,14 +10,13 @@
 //! | search | trials of a study, as a [`History`] | all trials |
 //! | predict | the predictions for some chunks, as a chunk | the partials in order |
 
-use std::sync::Arc;
-
 use dml_core::{Bag, Dataset, Digest, JobSpec, Params, Plan, Split, Work, job::Problem};
 use rayon::prelude::*;
 
 mod cache;
 mod evaluate;
 mod held_out;
+mod inputs;
 mod memory;
 mod permute;
 mod problem;
@@ -39,18 +38,10 @@ use cache::Cache;
 pub use evaluate::Evaluation;
 use evaluate::Judge;
 pub use held_out::{HeldOut, Judged};
+pub use inputs::{Inputs, MemoryInputs};
 pub use problem::{MIN_ROWS, ProblemError, check_problem, shape, suggested_task};
 use rows::{Prepared, TrainingRows, read_chunk};
 use search::Search;
-
-/// Where a job's inputs come from: a store, or the network.
-pub trait Inputs: Sync {
-    /// The description of a dataset.
-    fn dataset(&self, id: Digest) -> Result<Arc<Dataset>, WorkError>;
-
-    /// The bytes of that name, checked against it.
-    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError>;
-}
 
 /// How a fold ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-use std::{collections::BTreeMap, io::Cursor};
+use std::{collections::BTreeMap, io::Cursor, sync::Arc};
 
 use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
-use dml_core::{Chunk, Task, rng};
+use dml_core::{Task, rng};
 
 use super::*;
 use crate::learners;
@@ -12,57 +12,15 @@ mod trees;
 const PENGUINS: &[u8] = include_bytes!("../../../data/penguins.csv");
 const HOUSES: &[u8] = include_bytes!("../../../data/houses.csv");
 
-/// What a store holds.
-struct Shelf {
-    datasets: BTreeMap<Digest, Arc<Dataset>>,
-    blobs: BTreeMap<Digest, Arc<[u8]>>,
-}
-
-impl Inputs for Shelf {
-    fn dataset(&self, id: Digest) -> Result<Arc<Dataset>, WorkError> {
-        self.datasets.get(&id).cloned().ok_or_else(|| WorkError::Unavailable(format!("no dataset {id}")))
-    }
-
-    fn blob(&self, digest: Digest) -> Result<Arc<[u8]>, WorkError> {
-        self.blobs.get(&digest).cloned().ok_or_else(|| WorkError::Unavailable(format!("no blob {digest}")))
-    }
-}
-
-impl Shelf {
-    fn new() -> Self {
-        Self { datasets: BTreeMap::new(), blobs: BTreeMap::new() }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Digest {
-        let digest = Digest::of(bytes);
-        self.blobs.insert(digest, bytes.into());
-        digest
-    }
-
-    /// A table in chunks of so many rows.
-    fn table(&mut self, csv: &[u8], chunk_rows: usize) -> Arc<Dataset> {
-        let dataset = Arc::new(import(csv, chunk_rows, |bytes| {
-            self.put(bytes);
-        }));
-        self.datasets.insert(dataset.id(), dataset.clone());
-        dataset
-    }
-}
-
 /// A CSV file's chunks, each cut to so many rows.
-fn import(csv: &[u8], chunk_rows: usize, mut put: impl FnMut(&[u8])) -> Dataset {
-    let (batches, columns) = table::read_table(Cursor::new(csv), table::Limits::default()).unwrap();
-    let mut chunks = Vec::new();
-    for batch in &batches {
-        for start in (0..batch.num_rows()).step_by(chunk_rows) {
-            let part = batch.slice(start, chunk_rows.min(batch.num_rows() - start));
-            let bytes = table::encode(&part);
-            put(&bytes);
-            let (rows, size) = (part.num_rows() as u64, bytes.len() as u64);
-            chunks.push(Chunk { digest: Digest::of(&bytes), rows, bytes: size });
-        }
-    }
-    Dataset { rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(), columns, chunks }
+fn put_csv(inputs: &mut MemoryInputs, csv: &[u8], chunk_rows: usize) -> Arc<Dataset> {
+    let (chunks, columns) = table::read_table(Cursor::new(csv), table::Limits::default()).unwrap();
+    let cut = |chunk: &RecordBatch| {
+        let starts = (0..chunk.num_rows()).step_by(chunk_rows);
+        let part = |start| chunk.slice(start, chunk_rows.min(chunk.num_rows() - start));
+        starts.map(part).collect::<Vec<_>>()
+    };
+    inputs.put_table(&chunks.iter().flat_map(cut).collect::<Vec<_>>(), columns)
 }
 
 fn job(role: &str, plan: Plan, work: Work) -> JobSpec {
@@ -72,18 +30,18 @@ fn job(role: &str, plan: Plan, work: Work) -> JobSpec {
 /// A training with all that belongs to it.
 struct Trial {
     engine: Engine,
-    shelf: Shelf,
+    inputs: MemoryInputs,
     dataset: Arc<Dataset>,
     problem: Problem,
 }
 
 impl Trial {
     fn new(csv: &[u8], task: Task, target: &str) -> Self {
-        let mut shelf = Shelf::new();
-        let dataset = shelf.table(csv, 50);
+        let mut inputs = MemoryInputs::default();
+        let dataset = put_csv(&mut inputs, csv, 50);
         assert!(dataset.chunks.len() >= 6);
         let problem = check_problem(&dataset, task, target, None).unwrap();
-        Self { engine: Engine::new(Registry::default()), shelf, dataset, problem }
+        Self { engine: Engine::new(Registry::default()), inputs, dataset, problem }
     }
 
     /// Cut finer than its size asks for, so that there is something to bring together.
@@ -98,8 +56,8 @@ impl Trial {
 
     fn fit(&mut self, kind: &str, split: Split) -> JobSpec {
         let prepare = self.prepare(split);
-        let profile = self.engine.run(&prepare, &self.shelf).unwrap();
-        let prepared = self.shelf.put(&profile);
+        let profile = self.engine.run(&prepare, &self.inputs).unwrap();
+        let prepared = self.inputs.put(profile);
         let params = self.engine.registry().check(kind, self.problem.task, &Params::default()).unwrap();
         let shape = shape(&self.dataset, &self.problem);
         let plan = self.engine.plan_fit(kind, &params, &shape).unwrap();
@@ -113,14 +71,14 @@ impl Trial {
 
     fn model(&mut self, kind: &str, split: Split) -> Digest {
         let fit = self.fit(kind, split);
-        let bytes = self.engine.run(&fit, &self.shelf).unwrap();
-        self.shelf.put(&bytes)
+        let bytes = self.engine.run(&fit, &self.inputs).unwrap();
+        self.inputs.put(bytes)
     }
 
     fn evaluate(&mut self, models: Vec<(Digest, Split)>) -> Evaluation {
         let work = Work::Evaluate { problem: self.problem.clone(), models };
         let job = job("evaluate", self.in_three(self.engine.plan_evaluate(&self.dataset)), work);
-        Evaluation::from_json(&self.engine.run(&job, &self.shelf).unwrap()).unwrap()
+        Evaluation::from_json(&self.engine.run(&job, &self.inputs).unwrap()).unwrap()
     }
 
     fn folds(&mut self, kind: &str, folds: u32) -> Evaluation {
@@ -192,32 +150,36 @@ fn whoever_computes_a_unit_the_result_is_the_same() {
         }
         for job in jobs {
             assert_eq!(
-                scattered(&job, &trial.shelf),
-                trial.engine.run(&job, &trial.shelf).unwrap(),
+                scattered(&job, &trial.inputs),
+                trial.engine.run(&job, &trial.inputs).unwrap(),
                 "{job:?}"
             );
         }
     }
 }
 
-fn scattered(job: &JobSpec, shelf: &Shelf) -> Vec<u8> {
+fn scattered(job: &JobSpec, inputs: &MemoryInputs) -> Vec<u8> {
     let forgetful = Engine::new(Registry::default()).with_cache_bytes(0);
-    scattered_over(job, shelf, |_, _| &forgetful)
+    scattered_over(job, inputs, |_, _| &forgetful)
 }
 
 /// The engine for each piece is chosen by its round and unit.
-fn scattered_over<'a>(job: &JobSpec, shelf: &Shelf, node: impl Fn(u32, u32) -> &'a Engine) -> Vec<u8> {
+fn scattered_over<'a>(
+    job: &JobSpec,
+    inputs: &MemoryInputs,
+    node: impl Fn(u32, u32) -> &'a Engine,
+) -> Vec<u8> {
     let mut state: Option<Vec<u8>> = None;
     for round in 0..job.plan.rounds {
         let mut order: Vec<u32> = (0..job.plan.units).collect();
         order.sort_by_key(|unit| rng::draw(u64::from(round), u64::from(*unit)));
         let unit = |index: &u32| {
-            (*index, node(round, *index).unit(job, round, *index, state.as_deref(), shelf).unwrap())
+            (*index, node(round, *index).unit(job, round, *index, state.as_deref(), inputs).unwrap())
         };
         let partials: BTreeMap<u32, Vec<u8>> = order.iter().map(unit).collect();
         let partials: Vec<Vec<u8>> = partials.into_values().collect();
         let outcome =
-            node(round, job.plan.units).fold(job, round, state.as_deref(), &partials, shelf).unwrap();
+            node(round, job.plan.units).fold(job, round, state.as_deref(), &partials, inputs).unwrap();
         if outcome.finished {
             return outcome.state;
         }
@@ -242,7 +204,7 @@ fn a_prediction_job_gives_a_row_a_row() {
         let job = job("predict", plan, Work::Predict { model, dataset: dataset.id() });
         let mut rows = 0;
         for unit in 0..plan.units {
-            let bytes = trial.engine.unit(&job, 0, unit, None, &trial.shelf).unwrap();
+            let bytes = trial.engine.unit(&job, 0, unit, None, &trial.inputs).unwrap();
             let batch = table::decode(&bytes).unwrap();
             let classes =
                 ["Adelie", "Chinstrap", "Gentoo"].map(|c| numbers(&batch, &format!("probability_{c}")));
@@ -264,18 +226,18 @@ fn tables_that_differ_from_the_training_table_are_predicted() {
         2007,2,unknown,3750.5,181,18.7,39.1,Atlantis\n\
         2007,3,,,,,,\n";
     let lacking = b"year,sex\n2007,male\n2008,female\n";
-    let (table, lacking) = (trial.shelf.table(csv, 10), trial.shelf.table(lacking, 10));
+    let (table, lacking) = (put_csv(&mut trial.inputs, csv, 10), put_csv(&mut trial.inputs, lacking, 10));
     let mass = |row: u32| if row == 14 { "heavy".into() } else { format!("{}", 3000 + row) };
     let lines: String =
         (0..20).map(|row| format!("2007,1,male,{},181,18.7,39.1,Torgersen\n", mass(row))).collect();
     let header = "year,extra,sex,body_mass_g,flipper_length_mm,bill_depth_mm,bill_length_mm,island\n";
-    let heavy = trial.shelf.table(format!("{header}{lines}").as_bytes(), 10);
+    let heavy = put_csv(&mut trial.inputs, format!("{header}{lines}").as_bytes(), 10);
     for kind in trial.engine.registry().defaults(Task::Classification) {
         let model = trial.model(kind.name, Split::All);
         let predict = |dataset: &Dataset| {
             let plan = trial.engine.plan_predict(dataset);
             let job = job("predict", plan, Work::Predict { model, dataset: dataset.id() });
-            trial.engine.run(&job, &trial.shelf)
+            trial.engine.run(&job, &trial.inputs)
         };
         let batch = table::decode(&predict(&table).unwrap()).unwrap();
         let labels = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
@@ -319,19 +281,19 @@ fn what_cannot_be_is_an_error_and_no_panic() {
     let prepare = trial.prepare(Split::All);
     let fit = trial.fit("linear", Split::All);
     let fold = |job: &JobSpec, partials: &[Vec<u8>]| {
-        trial.engine.fold(job, 0, None, partials, &trial.shelf).unwrap_err().to_string()
+        trial.engine.fold(job, 0, None, partials, &trial.inputs).unwrap_err().to_string()
     };
     let garbage = |job: &JobSpec| vec![vec![0xff; 40]; job.plan.units as usize];
     assert_eq!(fold(&prepare, &[]), "a round of units cannot be read: it has 0 parts instead of 3");
     assert!(fold(&prepare, &garbage(&prepare)).starts_with("a profile of training rows cannot be read"));
     assert!(fold(&fit, &garbage(&fit)).starts_with("a part of a fit cannot be read"));
-    let empty = Shelf::new();
+    let empty = MemoryInputs::default();
     assert!(matches!(trial.engine.unit(&fit, 0, 0, None, &empty), Err(WorkError::Unavailable(_))));
     let mut lost = fit.clone();
     if let Work::Fit { kind, .. } = &mut lost.work {
         *kind = "nobody_knows".into();
     }
-    assert!(matches!(trial.engine.unit(&lost, 0, 0, None, &trial.shelf), Err(WorkError::Unavailable(_))));
+    assert!(matches!(trial.engine.unit(&lost, 0, 0, None, &trial.inputs), Err(WorkError::Unavailable(_))));
 }
 
 #[test]
@@ -341,7 +303,7 @@ fn a_kind_of_ones_own_is_trained_like_any_other() {
     let mut trial = Trial::new(HOUSES, Task::Regression, "price");
     trial.engine = Engine::new(registry);
     let model = trial.model("ridge", Split::All);
-    let model = Model::from_bytes(&trial.shelf.blob(model).unwrap()).unwrap();
+    let model = Model::from_bytes(&trial.inputs.blob(model).unwrap()).unwrap();
     assert_eq!((model.kind.as_str(), model.rows, model.target.as_str()), ("ridge", 546, "price"));
 }
 
@@ -352,7 +314,7 @@ fn a_kind_can_be_taken_away_as_it_says() {
         let mut trial = Trial::new(csv, task, target);
         for kind in trial.engine.registry().kinds().into_iter().filter(|kind| kind.tasks.contains(&task)) {
             let model = trial.model(kind.name, Split::All);
-            let model = Model::from_bytes(&trial.shelf.blob(model).unwrap()).unwrap();
+            let model = Model::from_bytes(&trial.inputs.blob(model).unwrap()).unwrap();
             let registry = trial.engine.registry();
             for (format, there) in [
                 ("native", true),
@@ -417,7 +379,7 @@ fn importance_and_curves_are_the_same_for_any_cut() {
     let evaluations = [1, 2, 5].map(|units| {
         let plan = Plan { units, ..trial.engine.plan_evaluate(&trial.dataset) };
         let work = Work::Evaluate { problem: trial.problem.clone(), models: models.clone() };
-        trial.engine.run(&job("evaluate", plan, work), &trial.shelf).unwrap()
+        trial.engine.run(&job("evaluate", plan, work), &trial.inputs).unwrap()
     });
     assert!(evaluations.iter().all(|bytes| *bytes == evaluations[0]));
 }

@@ -31,8 +31,8 @@ impl Trial {
         let splits = training.judged_splits();
         let prepared = splits.into_iter().map(|split| {
             let prepare = self.prepare(split);
-            let profile = self.engine.run(&prepare, &self.shelf).unwrap();
-            self.shelf.put(&profile)
+            let profile = self.engine.run(&prepare, &self.inputs).unwrap();
+            self.inputs.put(profile)
         });
         let prepared = prepared.collect();
         let metric = crate::metrics::primary(self.problem.task).into();
@@ -42,7 +42,7 @@ impl Trial {
     }
 
     fn searched(&mut self, job: &JobSpec) -> History {
-        History::from_bytes(&self.engine.run(job, &self.shelf).unwrap()).unwrap()
+        History::from_bytes(&self.engine.run(job, &self.inputs).unwrap()).unwrap()
     }
 }
 
@@ -114,13 +114,13 @@ fn a_trial_s_score_is_that_of_the_model_which_is_kept() {
     let params = trial.engine.registry().check(&best.kind, Task::Classification, &best.params).unwrap();
     let models = study.training.judged_splits().into_iter().map(|split| {
         let prepare = trial.prepare(split);
-        let profile = trial.engine.run(&prepare, &trial.shelf).unwrap();
-        let prepared = trial.shelf.put(&profile);
+        let profile = trial.engine.run(&prepare, &trial.inputs).unwrap();
+        let prepared = trial.inputs.put(profile);
         let shape = shape(&trial.dataset, &trial.problem);
         let plan = trial.engine.plan_fit(&best.kind, &params, &shape).unwrap();
         let fit = job_of(study.training.fit(split, prepared, &best.kind, &params), plan);
-        let bytes = trial.engine.run(&fit, &trial.shelf).unwrap();
-        (trial.shelf.put(&bytes), split)
+        let bytes = trial.engine.run(&fit, &trial.inputs).unwrap();
+        (trial.inputs.put(bytes), split)
     });
     let models = models.collect();
     let evaluation = trial.evaluate(models);

@@ -12,7 +12,7 @@ fn learned(trial: &mut Trial, kind: &str, cache_bytes: usize, threads: usize) ->
     let fit = trial.fit(kind, split);
     let engine = Engine::new(Registry::default()).with_cache_bytes(cache_bytes);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let model = pool.install(|| engine.run(&fit, &trial.shelf)).unwrap();
+    let model = pool.install(|| engine.run(&fit, &trial.inputs)).unwrap();
     Digest::of(&Model::from_bytes(&model).unwrap().learner)
 }
 
@@ -64,12 +64,12 @@ fn shards_of_rows_leave_no_trace_in_boosting() {
             params.0.insert("subsample".into(), dml_core::Value::Float(0.8));
             params.0.insert("early_stopping".into(), dml_core::Value::Bool(true));
         }
-        let expected = digest(&trial.engine.run(&alone, &trial.shelf).unwrap());
+        let expected = digest(&trial.engine.run(&alone, &trial.inputs).unwrap());
         for (units, cache_bytes) in [(2, CACHE), (3, 1 << 14), (7, CACHE)] {
             let job = JobSpec { plan: Plan { rounds: 7 * 31, units, fold: true }, ..alone.clone() };
             let engine = Engine::new(Registry::default()).with_cache_bytes(cache_bytes);
             assert_eq!(
-                digest(&engine.run(&job, &trial.shelf).unwrap()),
+                digest(&engine.run(&job, &trial.inputs).unwrap()),
                 expected,
                 "{units} shards of {target}"
             );
@@ -77,7 +77,7 @@ fn shards_of_rows_leave_no_trace_in_boosting() {
                 [0, CACHE, CACHE].map(|bytes| Engine::new(Registry::default()).with_cache_bytes(bytes));
             let any =
                 |round, unit| &engines[rng::below(u64::from(units), u64::from(round * 9 + unit), 3) as usize];
-            assert_eq!(digest(&scattered_over(&job, &trial.shelf, any)), expected);
+            assert_eq!(digest(&scattered_over(&job, &trial.inputs, any)), expected);
         }
     }
 }
